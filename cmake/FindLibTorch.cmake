@@ -1,0 +1,59 @@
+# Finds the headers and libraries of a LibTorch 2.x, CPU or CUDA flavour, without its own CMake package: that package demands
+# a CUDA toolkit when the flavour is a CUDA one, and nothing here needs one.
+#
+# Looks in TORCH_PREFIX (a folder that holds include/ and lib/: an unpacked libtorch, or site-packages/torch of a wheel), then
+# in the project's .venv. Defines the target LibTorch::torch, LibTorch_VERSION and LibTorch_PREFIX.
+
+set(TORCH_PREFIX "" CACHE PATH "folder of a LibTorch 2.x (holds include/ and lib/)")
+
+set(_torch_hints)
+if(TORCH_PREFIX)
+  list(APPEND _torch_hints "${TORCH_PREFIX}")
+elseif(DEFINED ENV{TORCH_PREFIX} AND NOT "$ENV{TORCH_PREFIX}" STREQUAL "")
+  list(APPEND _torch_hints "$ENV{TORCH_PREFIX}")
+else()
+  file(GLOB _torch_hints "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
+endif()
+
+find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/torch.h HINTS ${_torch_hints} PATH_SUFFIXES include
+          NO_DEFAULT_PATH)
+foreach(_lib torch torch_cpu c10)
+  find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${_torch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+endforeach()
+foreach(_lib torch_cuda c10_cuda)
+  find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${_torch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  mark_as_advanced(LibTorch_${_lib}_LIBRARY)
+endforeach()
+
+if(LibTorch_INCLUDE_DIR)
+  foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
+    if(EXISTS "${LibTorch_INCLUDE_DIR}/${_header}" AND NOT LibTorch_VERSION)
+      file(STRINGS "${LibTorch_INCLUDE_DIR}/${_header}" _lines REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+      string(REGEX REPLACE "[^0-9;]" "" _numbers "${_lines}")
+      string(REPLACE ";" "." LibTorch_VERSION "${_numbers}")
+    endif()
+  endforeach()
+  get_filename_component(LibTorch_PREFIX "${LibTorch_INCLUDE_DIR}" DIRECTORY)
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(LibTorch
+  REQUIRED_VARS LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
+  VERSION_VAR LibTorch_VERSION
+  REASON_FAILURE_MESSAGE "searched in \"${_torch_hints}\"; run `make setup`, or set TORCH_PREFIX to a folder with include/ and lib/")
+
+if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
+  add_library(LibTorch::torch INTERFACE IMPORTED)
+  target_include_directories(LibTorch::torch SYSTEM INTERFACE
+    "${LibTorch_INCLUDE_DIR}" "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
+  target_link_libraries(LibTorch::torch INTERFACE
+    "${LibTorch_torch_LIBRARY}" "${LibTorch_torch_cpu_LIBRARY}" "${LibTorch_c10_LIBRARY}")
+  foreach(_lib torch_cuda c10_cuda)
+    if(LibTorch_${_lib}_LIBRARY)
+      # Nothing refers to a symbol of the CUDA libraries, yet loading them is what registers the device.
+      target_link_options(LibTorch::torch INTERFACE
+        "LINKER:--no-as-needed,${LibTorch_${_lib}_LIBRARY},--as-needed")
+    endif()
+  endforeach()
+endif()
+mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY)

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace treadle {
+
+enum class LogLevel { debug, info, warning, error };
+
+/// Where log lines go. Without a call of `configure_log`: info and above to stderr.
+struct LogOptions {
+  std::string name = "treadle";     ///< stands in every line
+  std::filesystem::path file;       ///< appended to; empty for none. Flushed after every line.
+  bool console = true;              ///< stderr; coloured when it is a terminal and NO_COLOR is not set
+  LogLevel level = LogLevel::info;  ///< the least level that is written
+};
+
+/// Replaces the destinations of all log lines of this process. Throws IoError when the file cannot be opened.
+void configure_log(const LogOptions& options);
+
+/// Writes one line `[month/day hour:minute:second name]: message`; warnings and errors say so. Any thread.
+void log(LogLevel level, std::string_view message);
+void log_debug(std::string_view message);
+void log_info(std::string_view message);
+void log_warning(std::string_view message);
+void log_error(std::string_view message);
+
+/// Shows `line` as the last line of the terminal, below the log lines, replacing the one before; an empty one removes it.
+/// Does nothing when stderr is no terminal or the console is off. Any thread.
+void set_status_line(std::string_view line);
+/// True when `set_status_line` shows something.
+bool has_status_line() noexcept;
+
+/// Takes every log line of the process from construction to destruction in place of the usual destinations: for tests, and for
+/// programs with a log of their own. The newest living capture receives; the handler is called by one thread at a time.
+class LogCapture {
+ public:
+  using Handler = std::function<void(LogLevel, std::string_view)>;
+  explicit LogCapture(Handler handler);
+  ~LogCapture();
+  LogCapture(const LogCapture&) = delete;
+  LogCapture& operator=(const LogCapture&) = delete;
+
+ private:
+  Handler handler_;
+  LogCapture* previous_;
+  friend void log(LogLevel, std::string_view);
+};
+
+}  // namespace treadle

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace treadle {
+
+/// Up to `count` of `candidates` that a typing error may have turned into `word`, the nearest first: within a third of its length in
+/// insertions, deletions, substitutions and swaps of neighbours, letter case ignored.
+std::vector<std::string> nearest_names(std::string_view word, std::span<const std::string> candidates, std::size_t count = 3);
+
+/// ` (did you mean "A" or "B"?)`, or nothing when no candidate is near.
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);
+
+/// `"a", "b" and "c"`; `none` when empty.
+std::string quoted_list(std::span<const std::string> names);
+
+/// A duration as people read it: `0:00:07`, `1:02:03`, `2 days, 0:00:00` (as Python's `datetime.timedelta` of whole seconds).
+std::string format_duration(double seconds);
+
+}  // namespace treadle

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <treadle/base/value.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace treadle {
+
+/// One row of numbers per rank, as the packed exchange of a step returns it: `rows[rank][i]`.
+using StepRows = std::vector<std::vector<double>>;
+
+/// The processes that train together, and what they say to each other. Every collective is called by all ranks in the same order.
+///
+/// Rank and size are read from here whenever they are needed, never stored: a group may be rebuilt after the loss of a worker.
+/// Collectives belong to the loop thread; the queries and `mark_broken` may be called by any thread.
+/// Once a group is broken every collective throws CommError at once, so that nothing waits for a rank that will not come.
+class Group {
+ public:
+  virtual ~Group() = default;
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  virtual int get_rank() const noexcept = 0;
+  virtual int get_world_size() const noexcept = 0;
+  /// Rank and number of the processes on this machine.
+  virtual int get_local_rank() const noexcept = 0;
+  virtual int get_local_size() const noexcept = 0;
+  bool is_main_process() const noexcept { return get_rank() == 0; }
+  /// How often the group has been rebuilt.
+  virtual std::int64_t generation() const noexcept = 0;
+
+  /// Returns when every rank has called it.
+  virtual void synchronize() = 0;
+  /// The value of every rank, in rank order, on every rank.
+  virtual List all_gather(const Value& value) = 0;
+  /// The value of every rank, in rank order, on rank `destination`; an empty List elsewhere.
+  virtual List gather(const Value& value, int destination = 0) = 0;
+  /// The value of rank `source`, on every rank.
+  virtual Value broadcast(const Value& value, int source = 0) = 0;
+  /// A number that is the same on all ranks and unforeseeable.
+  virtual std::uint64_t shared_random_seed() = 0;
+  /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks, on rank 0; the input elsewhere.
+  virtual Dict reduce_dict(const Dict& numbers, bool average = true) = 0;
+
+  /// Begins the packed exchange of a step: `row` of every rank goes to every rank while other work goes on. One at a time;
+  /// throws CommError when one is under way. `row` has the same length on all ranks.
+  virtual void start_step_exchange(std::span<const double> row) = 0;
+  /// Waits for the exchange begun before. The rows are valid until the next `start_step_exchange`.
+  virtual const StepRows& wait_step_exchange() = 0;
+
+  /// Makes every later collective throw CommError with `reason`. The first reason stays.
+  virtual void mark_broken(const std::string& reason) = 0;
+  virtual bool is_broken() const noexcept = 0;
+  /// Makes a broken group usable again, with a new generation number. A collective of the ranks that are left.
+  virtual void rebuild() = 0;
+
+ protected:
+  Group() = default;
+};
+
+/// The group of a process that trains alone: every collective is an identity and needs no set-up.
+std::shared_ptr<Group> make_single_process_group();
+
+}  // namespace treadle
