@@ -1,0 +1,84 @@
+#pragma once
+
+#include <treadle/data/batch_source.hpp>
+#include <treadle/data/dataset.hpp>
+#include <treadle/data/sampler.hpp>
+#include <treadle/data/transforms.hpp>
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace treadle {
+
+/// Joins samples, all of the same data set, into the fields of a Batch.
+using Collate = std::function<Dict(std::vector<Sample>)>;
+
+/// The usual Collate: tensors of equal shape and type are stacked along a new first dimension, integers become an int64 tensor, floats a
+/// float64 tensor, bools a bool tensor; what does not fit together (ragged tensors) and everything else becomes a List.
+/// Throws FormatError when the samples differ in their fields.
+Dict collate(std::vector<Sample> samples);
+
+struct DataLoaderOptions {
+  std::int64_t batch_size = 1;  ///< samples per batch of this rank; at least 1
+  int num_workers = 1;          ///< threads that make batches; 0 makes them in `next` itself
+  int prefetch = 4;             ///< batches made ahead of the caller; at least 1, without meaning when there are no workers
+  bool drop_last = false;       ///< leave out a last batch of a pass that is not full
+  std::uint64_t seed = 0;       ///< of the samples' randomness
+  Transform transform;          ///< applied to each sample; may be empty
+  Collate collate;              ///< empty: `treadle::collate`
+  std::string name = "data";    ///< for messages
+};
+void validate(const DataLoaderOptions& options);
+
+/// What went wrong with one sample, thrown in the thread that asked for its batch.
+class SampleError : public Error {
+ public:
+  SampleError(const std::string& message, std::int64_t index, std::exception_ptr cause)
+      : Error(message), index_(index), cause_(std::move(cause)) {}
+  /// The sample's index in the data set.
+  std::int64_t index() const noexcept { return index_; }
+  /// What was thrown for it.
+  const std::exception_ptr& cause() const noexcept { return cause_; }
+
+ private:
+  std::int64_t index_;
+  std::exception_ptr cause_;
+};
+
+/// Makes batches of a data set in the order of a sampler, ahead of the caller, on threads of its own. Loop thread only.
+///
+/// The batches are the same bytes whatever the number of workers and the prefetch: order comes from the sampler alone, and sample
+/// randomness is Rng(s, sampler position), where s is derived from the seed. Memory holds at most prefetch + 1 batches beside the
+/// caller's. A transform, collate function or data set is called by all workers at once; their OpenMP teams have one thread.
+///
+/// `next` throws SampleError when a sample cannot be made; the loader then stands where it stood before the call, and the next call tries
+/// the same batch again. The destructor waits for the samples under way, and for nothing else.
+///
+/// State: {"sampler", "seed"} after the last batch that `next` returned. After a change of the group, `load_state_dict(state_dict())`
+/// makes what was prepared for the old one anew.
+class DataLoader final : public BatchSource {
+ public:
+  /// Throws ConfigError when an option is out of range, or data set or sampler is null. Threads start with the first `next`.
+  DataLoader(std::shared_ptr<const Dataset> dataset, std::unique_ptr<Sampler> sampler, DataLoaderOptions options);
+  ~DataLoader() override;
+
+  std::optional<Batch> next() override;
+  void rewind() override;
+  std::optional<std::int64_t> batches_per_pass() const override;
+  std::string name() const override;
+
+  Dict state_dict() const override;
+  void check_state_dict(const Dict& state) const override;
+  void load_state_dict(const Dict& state) override;
+
+  const Dataset& dataset() const noexcept;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace treadle
