@@ -40,7 +40,7 @@ include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch
   REQUIRED_VARS LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
   VERSION_VAR LibTorch_VERSION
-  REASON_FAILURE_MESSAGE "searched in \"${_torch_hints}\"; run `make setup`, or set TORCH_PREFIX to a folder with include/ and lib/")
+  REASON_FAILURE_MESSAGE "none found: run `make setup` or set TORCH_PREFIX to a folder with include/ and lib/")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
   add_library(LibTorch::torch INTERFACE IMPORTED)

@@ -1,0 +1,38 @@
+#include <treadle/base/errors.hpp>
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+namespace treadle {
+
+IoError::IoError(const std::string& operation, std::filesystem::path path, int error_number, const std::string& advice)
+    : Error(fmt::format("cannot {} \"{}\": {}{}{}", operation, path.string(), std::strerror(error_number), advice.empty() ? "" : "; ",
+                        advice)),
+      path_(std::move(path)),
+      error_number_(error_number) {}
+
+namespace {
+
+std::string at_place(const std::string& message, const std::filesystem::path& file, std::optional<std::uint64_t> offset) {
+  return offset ? fmt::format("\"{}\" at byte {}: {}", file.string(), *offset, message) : fmt::format("\"{}\": {}", file.string(), message);
+}
+
+std::string list_losses(std::int64_t iteration, const std::vector<std::pair<std::string, double>>& losses) {
+  std::string text = fmt::format("a loss or gradient is not finite in iteration {}:", iteration);
+  for (const auto& [name, value] : losses) text += fmt::format(" {} = {}", name, value);
+  return text;
+}
+
+}  // namespace
+
+FormatError::FormatError(const std::string& message, std::filesystem::path file, std::optional<std::uint64_t> offset)
+    : Error(at_place(message, file, offset)), file_(std::move(file)), offset_(offset) {}
+
+CommError::CommError(const std::string& message, int rank, std::string operation)
+    : Error(fmt::format("rank {}, {}: {}", rank, operation, message)), rank_(rank), operation_(std::move(operation)) {}
+
+NonFiniteError::NonFiniteError(std::int64_t iteration, std::vector<std::pair<std::string, double>> losses)
+    : Error(list_losses(iteration, losses)), iteration_(iteration), losses_(std::move(losses)) {}
+
+}  // namespace treadle

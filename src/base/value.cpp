@@ -1,0 +1,489 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/text.hpp>
+#include <treadle/base/value.hpp>
+
+#include <ATen/ops/empty_like.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
+namespace treadle {
+
+static_assert(sizeof(Value) <= 40);
+static_assert(std::is_nothrow_move_constructible_v<Value> && std::is_nothrow_move_assignable_v<Value>);
+
+namespace {
+
+struct KeyHash {
+  std::size_t operator()(const Key& key) const noexcept { return key.hash(); }
+};
+
+// Below this many entries a scan is as fast as a hash table.
+constexpr std::size_t kIndexFrom = 16;
+
+}  // namespace
+
+struct Dict::Index {
+  std::unordered_map<Key, std::size_t, KeyHash> positions;
+};
+
+/// Reaches into containers so that copying, comparing and destroying can walk a tree with a stack of their own.
+struct ValueAccess {
+  using Data = decltype(Value::data_);
+
+  static const Data& data(const Value& value) noexcept { return value.data_; }
+  static Data& data(Value& value) noexcept { return value.data_; }
+  template <class Tag>
+  static std::vector<Value>& items(Sequence<Tag>& sequence) noexcept {
+    return sequence.items_;
+  }
+  template <class Tag>
+  static const std::vector<Value>& items(const Sequence<Tag>& sequence) noexcept {
+    return sequence.items_;
+  }
+  static std::vector<Dict::Entry>& entries(Dict& dict) noexcept { return dict.entries_; }
+  static const std::vector<Dict::Entry>& entries(const Dict& dict) noexcept { return dict.entries_; }
+
+  static bool is_nonempty_container(const Value& value) noexcept {
+    switch (value.type()) {
+      case Value::Type::list: return !std::get<List>(value.data_).items_.empty();
+      case Value::Type::tuple: return !std::get<Tuple>(value.data_).items_.empty();
+      case Value::Type::dict: return !std::get<Dict>(value.data_).entries_.empty();
+      default: return false;
+    }
+  }
+
+  static void move_children(Value& value, std::vector<Value>& into) {
+    if (auto* list = std::get_if<List>(&value.data_)) move_items(list->items_, into);
+    if (auto* tuple = std::get_if<Tuple>(&value.data_)) move_items(tuple->items_, into);
+    if (auto* dict = std::get_if<Dict>(&value.data_)) move_entries(dict->entries_, into);
+  }
+  static void move_items(std::vector<Value>& items, std::vector<Value>& into) {
+    for (Value& item : items) {
+      if (is_nonempty_container(item)) into.push_back(std::move(item));
+    }
+    items.clear();
+  }
+  static void move_entries(std::vector<Dict::Entry>& entries, std::vector<Value>& into) {
+    for (Dict::Entry& entry : entries) {
+      if (is_nonempty_container(entry.value)) into.push_back(std::move(entry.value));
+    }
+    entries.clear();
+  }
+
+  // Takes containers apart one level at a time, so that a chain of a million nested lists does not exhaust the stack.
+  static void destroy(std::vector<Value>& pending) noexcept {
+    while (!pending.empty()) {
+      Value value = std::move(pending.back());
+      pending.pop_back();
+      move_children(value, pending);
+    }
+  }
+
+  struct Copy {
+    const Value* from;
+    Value* to;
+  };
+  template <class TensorCopy>
+  static void copy(std::vector<Copy> pending, const TensorCopy& copy_tensor) {
+    while (!pending.empty()) {
+      auto [from, to] = pending.back();
+      pending.pop_back();
+      switch (from->type()) {
+        case Value::Type::list: copy_items(std::get<List>(from->data_), to->data_.emplace<List>(), pending); break;
+        case Value::Type::tuple: copy_items(std::get<Tuple>(from->data_), to->data_.emplace<Tuple>(), pending); break;
+        case Value::Type::dict: copy_entries(std::get<Dict>(from->data_), to->data_.emplace<Dict>(), pending); break;
+        case Value::Type::tensor: to->data_ = copy_tensor(std::get<at::Tensor>(from->data_)); break;
+        default: to->data_ = from->data_;
+      }
+    }
+  }
+  template <class Tag>
+  static void copy_items(const Sequence<Tag>& from, Sequence<Tag>& to, std::vector<Copy>& pending) {
+    to.items_.resize(from.items_.size());
+    for (std::size_t i = 0; i < from.items_.size(); ++i) pending.push_back({&from.items_[i], &to.items_[i]});
+  }
+  static void copy_entries(const Dict& from, Dict& to, std::vector<Copy>& pending) {
+    to.entries_.reserve(from.entries_.size());
+    for (const Dict::Entry& entry : from.entries_) {
+      to.entries_.push_back({entry.key, Value()});
+      to.index_last();
+    }
+    for (std::size_t i = 0; i < from.entries_.size(); ++i) pending.push_back({&from.entries_[i].value, &to.entries_[i].value});
+  }
+};
+
+namespace {
+
+const auto share_tensor = [](const at::Tensor& tensor) { return tensor; };
+
+}  // namespace
+
+template <class Tag>
+Sequence<Tag>::Sequence() noexcept = default;
+
+template <class Tag>
+Sequence<Tag>::Sequence(std::initializer_list<Value> values) {
+  reserve(values.size());
+  for (const Value& value : values) push_back(value);
+}
+
+template <class Tag>
+Sequence<Tag>::Sequence(const Sequence& other) {
+  std::vector<ValueAccess::Copy> pending;
+  ValueAccess::copy_items(other, *this, pending);
+  ValueAccess::copy(std::move(pending), share_tensor);
+}
+
+template <class Tag>
+Sequence<Tag>::Sequence(Sequence&& other) noexcept = default;
+
+template <class Tag>
+Sequence<Tag>& Sequence<Tag>::operator=(const Sequence& other) {
+  if (this != &other) *this = Sequence(other);
+  return *this;
+}
+
+template <class Tag>
+Sequence<Tag>& Sequence<Tag>::operator=(Sequence&& other) noexcept {
+  // The old elements go into `other`, whose destructor takes them apart without recursion.
+  items_.swap(other.items_);
+  return *this;
+}
+
+template <class Tag>
+Sequence<Tag>::~Sequence() {
+  clear();
+}
+
+template <class Tag>
+std::size_t Sequence<Tag>::size() const noexcept {
+  return items_.size();
+}
+template <class Tag>
+bool Sequence<Tag>::empty() const noexcept {
+  return items_.empty();
+}
+template <class Tag>
+void Sequence<Tag>::reserve(std::size_t capacity) {
+  items_.reserve(capacity);
+}
+template <class Tag>
+void Sequence<Tag>::push_back(Value value) {
+  items_.push_back(std::move(value));
+}
+template <class Tag>
+void Sequence<Tag>::clear() noexcept {
+  std::vector<Value> pending;
+  ValueAccess::move_items(items_, pending);
+  ValueAccess::destroy(pending);
+}
+
+template <class Tag>
+const Value& Sequence<Tag>::at(std::size_t index) const {
+  if (index >= items_.size()) throw FormatError(fmt::format("no element {} in a sequence of {}", index, items_.size()));
+  return items_[index];
+}
+template <class Tag>
+Value& Sequence<Tag>::at(std::size_t index) {
+  return const_cast<Value&>(std::as_const(*this).at(index));
+}
+template <class Tag>
+const Value& Sequence<Tag>::operator[](std::size_t index) const {
+  return at(index);
+}
+template <class Tag>
+Value& Sequence<Tag>::operator[](std::size_t index) {
+  return at(index);
+}
+template <class Tag>
+const Value* Sequence<Tag>::begin() const noexcept {
+  return items_.data();
+}
+template <class Tag>
+const Value* Sequence<Tag>::end() const noexcept {
+  return items_.data() + items_.size();
+}
+template <class Tag>
+Value* Sequence<Tag>::begin() noexcept {
+  return items_.data();
+}
+template <class Tag>
+Value* Sequence<Tag>::end() noexcept {
+  return items_.data() + items_.size();
+}
+
+template class Sequence<ListTag>;
+template class Sequence<TupleTag>;
+
+const std::string& Key::string() const {
+  if (!is_string()) throw FormatError("expected a text key, found the integer key " + to_string());
+  return std::get<0>(value_);
+}
+std::int64_t Key::integer() const {
+  if (is_string()) throw FormatError("expected an integer key, found the text key \"" + to_string() + "\"");
+  return std::get<1>(value_);
+}
+std::string Key::to_string() const { return is_string() ? std::get<0>(value_) : fmt::format("[{}]", std::get<1>(value_)); }
+std::size_t Key::hash() const noexcept { return std::hash<std::variant<std::string, std::int64_t>>()(value_); }
+
+Dict::Dict() noexcept = default;
+Dict::Dict(std::initializer_list<Entry> entries) {
+  reserve(entries.size());
+  for (const Entry& entry : entries) set(entry.key, entry.value);
+}
+Dict::Dict(const Dict& other) {
+  std::vector<ValueAccess::Copy> pending;
+  ValueAccess::copy_entries(other, *this, pending);
+  ValueAccess::copy(std::move(pending), share_tensor);
+}
+Dict::Dict(Dict&& other) noexcept = default;
+Dict& Dict::operator=(const Dict& other) {
+  if (this != &other) *this = Dict(other);
+  return *this;
+}
+Dict& Dict::operator=(Dict&& other) noexcept {
+  entries_.swap(other.entries_);
+  index_.swap(other.index_);
+  return *this;
+}
+Dict::~Dict() { clear(); }
+
+std::size_t Dict::size() const noexcept { return entries_.size(); }
+bool Dict::empty() const noexcept { return entries_.empty(); }
+void Dict::reserve(std::size_t capacity) { entries_.reserve(capacity); }
+bool Dict::contains(const Key& key) const { return find(key) != nullptr; }
+
+void Dict::index_last() {
+  if (entries_.size() < kIndexFrom) return;
+  if (index_) {
+    index_->positions.emplace(entries_.back().key, entries_.size() - 1);
+    return;
+  }
+  index_ = std::make_unique<Index>();
+  for (std::size_t i = 0; i < entries_.size(); ++i) index_->positions.emplace(entries_[i].key, i);
+}
+
+const Value* Dict::find(const Key& key) const {
+  if (index_) {
+    auto found = index_->positions.find(key);
+    return found == index_->positions.end() ? nullptr : &entries_[found->second].value;
+  }
+  auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
+  return found == entries_.end() ? nullptr : &found->value;
+}
+Value* Dict::find(const Key& key) { return const_cast<Value*>(std::as_const(*this).find(key)); }
+
+const Value& Dict::at(const Key& key) const {
+  if (const Value* value = find(key)) return *value;
+  std::vector<std::string> present;
+  for (const Entry& entry : entries_) present.push_back(entry.key.to_string());
+  constexpr std::size_t most = 12;
+  const std::size_t left_out = present.size() > most ? present.size() - most : 0;
+  present.resize(present.size() - left_out);
+  throw FormatError(fmt::format("no key \"{}\"; present: {}{}", key.to_string(), quoted_list(present),
+                                left_out ? fmt::format(" and {} more", left_out) : ""));
+}
+Value& Dict::at(const Key& key) { return const_cast<Value&>(std::as_const(*this).at(key)); }
+
+Value& Dict::operator[](const Key& key) {
+  if (Value* value = find(key)) return *value;
+  entries_.push_back({key, Value()});
+  index_last();
+  return entries_.back().value;
+}
+void Dict::set(Key key, Value value) { (*this)[key] = std::move(value); }
+
+bool Dict::erase(const Key& key) {
+  auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });
+  if (found == entries_.end()) return false;
+  entries_.erase(found);
+  index_.reset();
+  if (!entries_.empty()) index_last();
+  return true;
+}
+void Dict::clear() noexcept {
+  std::vector<Value> pending;
+  ValueAccess::move_entries(entries_, pending);
+  index_.reset();
+  ValueAccess::destroy(pending);
+}
+const Dict::Entry* Dict::begin() const noexcept { return entries_.data(); }
+const Dict::Entry* Dict::end() const noexcept { return entries_.data() + entries_.size(); }
+Dict::Entry* Dict::begin() noexcept { return entries_.data(); }
+Dict::Entry* Dict::end() noexcept { return entries_.data() + entries_.size(); }
+
+Value::Value(at::Tensor tensor) noexcept {
+  if (tensor.defined()) data_ = std::move(tensor);
+}
+void Value::throw_out_of_range(std::uint64_t number) {
+  throw Error(fmt::format("{} does not fit a signed 64-bit integer", number));
+}
+
+std::string_view to_string(Value::Type type) noexcept {
+  constexpr std::string_view names[] = {"null", "bool", "int", "float", "string", "bytes", "List", "Tuple", "Dict", "Tensor"};
+  return names[static_cast<std::size_t>(type)];
+}
+
+namespace {
+
+[[noreturn]] void throw_type(std::string_view wanted, Value::Type found) {
+  throw FormatError(fmt::format("expected {}, found {}", wanted, to_string(found)));
+}
+
+template <class T, class V>
+auto& get(V& data, std::string_view wanted, Value::Type found) {
+  if (auto* value = std::get_if<T>(&data)) return *value;
+  throw_type(wanted, found);
+}
+
+}  // namespace
+
+bool Value::as_bool() const { return get<bool>(data_, "a bool", type()); }
+std::int64_t Value::as_int() const { return get<std::int64_t>(data_, "an int", type()); }
+double Value::as_double() const {
+  if (const auto* number = std::get_if<std::int64_t>(&data_)) return static_cast<double>(*number);
+  return get<double>(data_, "a float", type());
+}
+const std::string& Value::as_string() const { return get<std::string>(data_, "a string", type()); }
+const Bytes& Value::as_bytes() const { return get<Bytes>(data_, "bytes", type()); }
+const List& Value::as_list() const { return get<List>(data_, "a List", type()); }
+List& Value::as_list() { return get<List>(data_, "a List", type()); }
+const Tuple& Value::as_tuple() const { return get<Tuple>(data_, "a Tuple", type()); }
+Tuple& Value::as_tuple() { return get<Tuple>(data_, "a Tuple", type()); }
+const Dict& Value::as_dict() const { return get<Dict>(data_, "a Dict", type()); }
+Dict& Value::as_dict() { return get<Dict>(data_, "a Dict", type()); }
+const at::Tensor& Value::as_tensor() const { return get<at::Tensor>(data_, "a Tensor", type()); }
+
+namespace {
+
+bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes() || a.layout() != b.layout() || a.device() != b.device()) return false;
+  if (a.is_same(b)) return true;
+  const at::Tensor left = a.detach().cpu().contiguous();
+  const at::Tensor right = b.detach().cpu().contiguous();
+  return std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
+}
+
+struct Pair {
+  const Value* a;
+  const Value* b;
+};
+
+bool push_sequences(const std::vector<Value>& a, const std::vector<Value>& b, std::vector<Pair>& pending) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) pending.push_back({&a[i], &b[i]});
+  return true;
+}
+
+bool push_dicts(const Dict& a, const Dict& b, std::vector<Pair>& pending) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a.begin()[i].key != b.begin()[i].key) return false;
+    pending.push_back({&a.begin()[i].value, &b.begin()[i].value});
+  }
+  return true;
+}
+
+bool compare_top(const Value& a, const Value& b, std::vector<Pair>& pending) {
+  if (a.type() != b.type()) return false;
+  switch (a.type()) {
+    case Value::Type::null: return true;
+    case Value::Type::boolean: return a.as_bool() == b.as_bool();
+    case Value::Type::integer: return a.as_int() == b.as_int();
+    case Value::Type::real: {
+      const double x = a.as_double(), y = b.as_double();
+      return std::memcmp(&x, &y, sizeof x) == 0;
+    }
+    case Value::Type::string: return a.as_string() == b.as_string();
+    case Value::Type::bytes: return a.as_bytes() == b.as_bytes();
+    case Value::Type::list: return push_sequences(ValueAccess::items(a.as_list()), ValueAccess::items(b.as_list()), pending);
+    case Value::Type::tuple: return push_sequences(ValueAccess::items(a.as_tuple()), ValueAccess::items(b.as_tuple()), pending);
+    case Value::Type::dict: return push_dicts(a.as_dict(), b.as_dict(), pending);
+    case Value::Type::tensor: return same_bits(a.as_tensor(), b.as_tensor());
+  }
+  return false;
+}
+
+}  // namespace
+
+bool identical(const Value& a, const Value& b) {
+  std::vector<Pair> pending{{&a, &b}};
+  while (!pending.empty()) {
+    const Pair pair = pending.back();
+    pending.pop_back();
+    if (!compare_top(*pair.a, *pair.b, pending)) return false;
+  }
+  return true;
+}
+
+Value deep_clone(const Value& value) {
+  std::unordered_map<const void*, at::Tensor> clones;
+  const auto clone_once = [&](const at::Tensor& tensor) {
+    at::Tensor& clone = clones[tensor.unsafeGetTensorImpl()];
+    if (!clone.defined()) clone = tensor.detach().clone();
+    return clone;
+  };
+  Value result;
+  ValueAccess::copy({{&value, &result}}, clone_once);
+  return result;
+}
+
+Dict deep_clone(const Dict& dict) {
+  Value copy = deep_clone(Value(dict));
+  return std::move(copy.as_dict());
+}
+
+namespace {
+
+constexpr std::size_t kMostElements = 8;
+constexpr int kMostLevels = 4;
+
+std::string describe(const Value& value, int levels);
+
+template <class Range, class Describe>
+std::string describe_elements(const Range& range, char open, char close, Describe describe_one) {
+  std::string text(1, open);
+  std::size_t count = 0;
+  for (const auto& element : range) {
+    if (count++) text += ", ";
+    if (count > kMostElements) {
+      text += fmt::format("… {} in all", range.size());
+      break;
+    }
+    text += describe_one(element);
+  }
+  return text + close;
+}
+
+std::string describe_tensor(const at::Tensor& tensor) {
+  return fmt::format("Tensor({}, [{}])", c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes(), ", "));
+}
+
+std::string describe(const Value& value, int levels) {
+  const auto inner = [&](const Value& element) { return describe(element, levels - 1); };
+  const auto entry = [&](const Dict::Entry& e) { return fmt::format("{}: {}", e.key.to_string(), inner(e.value)); };
+  const bool container = ValueAccess::is_nonempty_container(value);
+  if (container && levels == 0) return "…";
+  switch (value.type()) {
+    case Value::Type::null: return "null";
+    case Value::Type::boolean: return value.as_bool() ? "true" : "false";
+    case Value::Type::integer: return fmt::format("{}", value.as_int());
+    case Value::Type::real: return fmt::format("{}", value.as_double());
+    case Value::Type::string: return fmt::format("\"{}\"", value.as_string());
+    case Value::Type::bytes: return fmt::format("bytes({})", value.as_bytes().data.size());
+    case Value::Type::list: return describe_elements(value.as_list(), '[', ']', inner);
+    case Value::Type::tuple: return describe_elements(value.as_tuple(), '(', ')', inner);
+    case Value::Type::dict: return describe_elements(value.as_dict(), '{', '}', entry);
+    case Value::Type::tensor: return describe_tensor(value.as_tensor());
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string describe(const Value& value) { return describe(value, kMostLevels); }
+
+}  // namespace treadle

@@ -1,0 +1,78 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+namespace treadle {
+namespace {
+
+std::string read(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+struct LogFile : testing::Test {
+  std::filesystem::path folder = std::filesystem::temp_directory_path() / ("treadle_log_" + std::to_string(::getpid()));
+  std::filesystem::path path = folder / "log.txt";
+  void SetUp() override { std::filesystem::create_directories(folder); }
+  void TearDown() override {
+    configure_log({});
+    std::filesystem::remove_all(folder);
+  }
+};
+
+TEST_F(LogFile, HoldsEveryLineWithTimeNameAndLevel) {
+  configure_log({.name = "mine", .file = path, .console = false});
+  log_info("first");
+  log_warning("second");
+  log_error("third {not a format}");
+  log_debug("hidden");
+  const std::string text = read(path);
+  const std::regex expected(R"(\[\d\d/\d\d \d\d:\d\d:\d\d mine\]: first\n\[[^\]]*\]: WARNING: second\n\[[^\]]*\]: ERROR: third \{not a format\}\n)");
+  EXPECT_TRUE(std::regex_match(text, expected)) << text;
+}
+
+TEST_F(LogFile, AppendsAndHonoursTheLevel) {
+  configure_log({.file = path, .console = false, .level = LogLevel::debug});
+  log_debug("shown");
+  configure_log({.file = path, .console = false, .level = LogLevel::error});
+  log_warning("hidden");
+  EXPECT_NE(read(path).find("shown"), std::string::npos);
+  EXPECT_EQ(read(path).find("hidden"), std::string::npos);
+}
+
+TEST_F(LogFile, AFileThatCannotBeOpenedIsAnIoError) {
+  EXPECT_THROW(configure_log({.file = folder / "absent" / ".." / ".." / "nowhere" / "\0", .console = false}), Error);
+  std::ofstream(folder / "file") << "x";
+  EXPECT_THROW(configure_log({.file = folder / "file" / "log.txt", .console = false}), IoError);
+}
+
+TEST_F(LogFile, NoStatusLineWithoutATerminal) {
+  configure_log({.file = path, .console = false});
+  set_status_line("iter 5");
+  EXPECT_FALSE(has_status_line());
+}
+
+TEST(LogCapture, TheNewestReceives) {
+  std::vector<std::string> outer, inner;
+  LogCapture first([&](LogLevel, std::string_view line) { outer.emplace_back(line); });
+  log_info("a");
+  {
+    LogCapture second([&](LogLevel level, std::string_view line) {
+      EXPECT_EQ(level, LogLevel::warning);
+      inner.emplace_back(line);
+    });
+    log(LogLevel::warning, "b");
+  }
+  log_info("c");
+  EXPECT_EQ(outer, (std::vector<std::string>{"a", "c"}));
+  EXPECT_EQ(inner, std::vector<std::string>{"b"});
+}
+
+}  // namespace
+}  // namespace treadle
