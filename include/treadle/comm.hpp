@@ -1,0 +1,4 @@
+#pragma once
+
+/// Everything of the room `comm`.
+#include <treadle/comm/group.hpp>

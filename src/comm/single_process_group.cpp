@@ -1,0 +1,94 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/comm/group.hpp>
+
+#include <atomic>
+#include <mutex>
+#include <random>
+
+namespace treadle {
+namespace {
+
+class SingleProcessGroup final : public Group {
+ public:
+  int get_rank() const noexcept override { return 0; }
+  int get_world_size() const noexcept override { return 1; }
+  int get_local_rank() const noexcept override { return 0; }
+  int get_local_size() const noexcept override { return 1; }
+  std::int64_t generation() const noexcept override { return generation_; }
+
+  void synchronize() override { require_sound("synchronize"); }
+  List all_gather(const Value& value) override {
+    require_sound("all_gather");
+    return List{value};
+  }
+  List gather(const Value& value, int destination) override {
+    require_sound("gather");
+    require_rank(destination, "gather");
+    return List{value};
+  }
+  Value broadcast(const Value& value, int source) override {
+    require_sound("broadcast");
+    require_rank(source, "broadcast");
+    return value;
+  }
+  std::uint64_t shared_random_seed() override {
+    require_sound("shared_random_seed");
+    std::random_device device;
+    return static_cast<std::uint64_t>(device()) << 32 | device();
+  }
+  Dict reduce_dict(const Dict& numbers, bool) override {
+    require_sound("reduce_dict");
+    return numbers;
+  }
+
+  void start_step_exchange(std::span<const double> row) override {
+    require_sound("step exchange");
+    if (exchanging_) throw CommError("an exchange is under way; wait for it before the next begins", 0, "step exchange");
+    rows_.resize(1);
+    rows_[0].assign(row.begin(), row.end());
+    exchanging_ = true;
+  }
+  const StepRows& wait_step_exchange() override {
+    require_sound("step exchange");
+    if (!exchanging_) throw CommError("no exchange has begun", 0, "step exchange");
+    exchanging_ = false;
+    return rows_;
+  }
+
+  void mark_broken(const std::string& reason) override {
+    std::lock_guard lock(mutex_);
+    if (broken_) return;
+    reason_ = reason;
+    broken_ = true;
+  }
+  bool is_broken() const noexcept override { return broken_; }
+  void rebuild() override {
+    std::lock_guard lock(mutex_);
+    broken_ = false;
+    exchanging_ = false;
+    ++generation_;
+  }
+
+ private:
+  void require_sound(const char* operation) const {
+    if (!broken_) return;
+    std::lock_guard lock(mutex_);
+    throw CommError("the group is broken: " + reason_, 0, operation);
+  }
+  static void require_rank(int rank, const char* operation) {
+    if (rank != 0) throw CommError("there is no rank " + std::to_string(rank) + " in a group of 1", 0, operation);
+  }
+
+  mutable std::mutex mutex_;
+  std::string reason_;
+  std::atomic<bool> broken_ = false;
+  std::atomic<std::int64_t> generation_ = 0;
+  bool exchanging_ = false;
+  StepRows rows_;
+};
+
+}  // namespace
+
+std::shared_ptr<Group> make_single_process_group() { return std::make_shared<SingleProcessGroup>(); }
+
+}  // namespace treadle

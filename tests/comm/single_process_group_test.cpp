@@ -1,0 +1,67 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/comm.hpp>
+
+#include <gtest/gtest.h>
+
+namespace treadle {
+namespace {
+
+TEST(SingleProcessGroup, IsAloneAndMain) {
+  const auto group = make_single_process_group();
+  EXPECT_EQ(group->get_rank(), 0);
+  EXPECT_EQ(group->get_world_size(), 1);
+  EXPECT_EQ(group->get_local_rank(), 0);
+  EXPECT_EQ(group->get_local_size(), 1);
+  EXPECT_TRUE(group->is_main_process());
+}
+
+TEST(SingleProcessGroup, CollectivesAreIdentities) {
+  const auto group = make_single_process_group();
+  const Value value = Dict{{"a", 1}};
+  group->synchronize();
+  EXPECT_TRUE(identical(group->all_gather(value), List{value}));
+  EXPECT_TRUE(identical(group->gather(value), List{value}));
+  EXPECT_TRUE(identical(group->broadcast(value), value));
+  EXPECT_TRUE(identical(group->reduce_dict({{"loss", 0.5}}), Dict{{"loss", 0.5}}));
+  EXPECT_NE(group->shared_random_seed(), group->shared_random_seed());
+  EXPECT_THROW(group->gather(value, 1), CommError);
+  EXPECT_THROW(group->broadcast(value, 1), CommError);
+}
+
+TEST(SingleProcessGroup, TheStepExchangeGivesBackTheRowAndIsOneAtATime) {
+  const auto group = make_single_process_group();
+  const std::vector<double> row = {1, 2, 3};
+  EXPECT_THROW(group->wait_step_exchange(), CommError);
+  group->start_step_exchange(row);
+  EXPECT_THROW(group->start_step_exchange(row), CommError);
+  EXPECT_EQ(group->wait_step_exchange(), StepRows{row});
+  EXPECT_THROW(group->wait_step_exchange(), CommError);
+}
+
+TEST(SingleProcessGroup, ABrokenGroupRefusesEveryCollectiveUntilItIsRebuilt) {
+  const auto group = make_single_process_group();
+  group->mark_broken("first reason");
+  group->mark_broken("second reason");
+  EXPECT_TRUE(group->is_broken());
+  try {
+    group->synchronize();
+    FAIL();
+  } catch (const CommError& error) {
+    EXPECT_STREQ(error.what(), "rank 0, synchronize: the group is broken: first reason");
+  }
+  const std::vector<double> row = {1};
+  EXPECT_THROW(group->all_gather(1), CommError);
+  EXPECT_THROW(group->gather(1), CommError);
+  EXPECT_THROW(group->broadcast(1), CommError);
+  EXPECT_THROW(group->shared_random_seed(), CommError);
+  EXPECT_THROW(group->reduce_dict({}), CommError);
+  EXPECT_THROW(group->start_step_exchange(row), CommError);
+  EXPECT_THROW(group->wait_step_exchange(), CommError);
+  group->rebuild();
+  EXPECT_EQ(group->generation(), 1);
+  EXPECT_FALSE(group->is_broken());
+  group->synchronize();
+}
+
+}  // namespace
+}  // namespace treadle
