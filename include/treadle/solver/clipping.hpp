@@ -1,0 +1,50 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace treadle {
+
+enum class ClipType {
+  value,      ///< every number into [-clip_value, clip_value]
+  norm,       ///< the gradient of each parameter on its own, as in Detectron2
+  full_model  ///< all gradients as one vector
+};
+/// "value", "norm" or "full_model"; throws ConfigError otherwise.
+ClipType clip_type_from_string(std::string_view text);
+
+/// What becomes of a norm that is infinite or NaN.
+enum class NonFiniteNorm {
+  pass,  ///< nothing: the factor is 0 or NaN, as in Python
+  error  ///< Error, before anything is changed
+};
+
+struct GradientClippingOptions {
+  bool enabled = false;
+  ClipType type = ClipType::value;
+  double clip_value = 1.0;  ///< >= 0, finite
+  double norm_type = 2.0;   ///< p of the norm: any number, infinity for the largest magnitude
+  NonFiniteNorm non_finite = NonFiniteNorm::pass;
+};
+/// Throws ConfigError that names the field and its legal range.
+void validate(const GradientClippingOptions& options);
+
+/// The p-norm of all defined gradients taken as one vector, with the bits of `torch.nn.utils.get_total_norm` on the CPU: a scalar tensor
+/// on the device of the first, 0 when there is none.
+at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type = 2.0);
+
+/// Multiplies every gradient by min(1, max_norm / (norm + 1e-6)), the operations in Python's order (a reciprocal, a product).
+void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm, const at::Tensor& norm);
+
+/// Clips the gradients of `params` in place; parameters without one are passed over. Returns the norm that was clipped, the largest one
+/// with ClipType::norm, nothing with ClipType::value.
+using GradientClipper = std::function<std::optional<at::Tensor>(const std::vector<at::Tensor>& params)>;
+
+/// Throws ConfigError for options out of range; `enabled` is not looked at.
+GradientClipper create_gradient_clipper(const GradientClippingOptions& options);
+
+}  // namespace treadle

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <treadle/base/stateful.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+
+#include <memory>
+
+namespace torch::optim {
+class Optimizer;
+}
+
+namespace treadle {
+
+/// The state of an optimizer in the layout of Python's `torch.optim.Optimizer.state_dict()`: `state`, a Dict from the index of a
+/// parameter to its tensors and counters, and `param_groups`, a List of Dicts with Python's keys, where `params` lists indices. Read by
+/// `torch.optim`'s `load_state_dict`, and by Detectron2 inside a checkpoint. Loop thread only.
+///
+/// Serves SGD, Adam, AdamW, RMSprop, Adagrad and LBFGS of LibTorch, those of Treadle, and what derives from them; throws Error
+/// that names the class for any other. Tensors alias live memory. Groups of Treadle's optimizers also carry `param_names` and, once an
+/// LRScheduler has been attached, `initial_lr`.
+Dict optimizer_state_dict(const torch::optim::Optimizer& optimizer);
+
+/// Throws FormatError when `load_optimizer_state_dict` would fail: other numbers of groups or parameters, a missing or mistyped option,
+/// a state tensor of another shape. The message names the group and the parameter.
+void check_optimizer_state_dict(const torch::optim::Optimizer& optimizer, const Dict& state);
+
+/// Takes over the state of every parameter and every option of every group, the learning rate included; keys that LibTorch has no
+/// counterpart for (`foreach`, `capturable`) are passed over. Copies into existing tensors, converting dtype and device; state that the
+/// optimizer does not have yet is made in the layout of its parameter. Checks first: nothing is changed when it throws.
+/// With `ResumeSettings::current` the weight decay of each group stays as it is, and a difference is warned about.
+void load_optimizer_state_dict(torch::optim::Optimizer& optimizer, const Dict& state, ResumeSettings settings = ResumeSettings::saved);
+
+/// Those three as a Stateful, for a tree of states. The optimizer is borrowed.
+std::unique_ptr<Stateful> optimizer_stateful(torch::optim::Optimizer& optimizer, ResumeSettings settings = ResumeSettings::saved);
+
+/// Clears the gradients of all parameters: what `zero_grad()` of the class does, for those who do not want its header.
+void zero_grad(torch::optim::Optimizer& optimizer);
+
+/// The learning rate of the group that holds most parameters (the one with the smallest index among equals): what Detectron2 logs as "lr".
+double summary_lr(const torch::optim::Optimizer& optimizer);
+
+}  // namespace treadle
