@@ -1,30 +1,39 @@
 # Finds the headers and libraries of a LibTorch 2.x, CPU or CUDA flavour, without its own CMake package: that package demands
 # a CUDA toolkit when the flavour is a CUDA one, and nothing here needs one.
 #
-# Looks in TORCH_PREFIX (a folder that holds include/ and lib/: an unpacked libtorch, or site-packages/torch of a wheel), then
-# in the project's .venv. Defines the target LibTorch::torch, LibTorch_VERSION and LibTorch_PREFIX.
+# Looks in TORCH_PREFIX (a folder that holds include/ and lib/: an unpacked libtorch, or site-packages/torch of a wheel; its
+# first value comes from the environment), and when that is empty in the project's .venv. Defines the target LibTorch::torch,
+# LibTorch_VERSION and LibTorch_PREFIX. Refuses a LibTorch that was built with the pre-C++11 ABI: it compiles, but nothing that
+# passes a string links.
 
-set(TORCH_PREFIX "" CACHE PATH "folder of a LibTorch 2.x (holds include/ and lib/)")
+set(TORCH_PREFIX "$ENV{TORCH_PREFIX}" CACHE PATH "folder of a LibTorch 2.x (holds include/ and lib/); empty for that of .venv")
 
-set(_torch_hints)
 if(TORCH_PREFIX)
-  list(APPEND _torch_hints "${TORCH_PREFIX}")
-elseif(DEFINED ENV{TORCH_PREFIX} AND NOT "$ENV{TORCH_PREFIX}" STREQUAL "")
-  list(APPEND _torch_hints "$ENV{TORCH_PREFIX}")
+  set(_torch_hints "${TORCH_PREFIX}")
 else()
   file(GLOB _torch_hints "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
 endif()
 
+# Another folder than the last time: what was found there is void.
+if(NOT "${_torch_hints}" STREQUAL "${LibTorch_SEARCHED}")
+  unset(LibTorch_INCLUDE_DIR CACHE)
+  foreach(_lib torch torch_cpu c10 torch_cuda c10_cuda)
+    unset(LibTorch_${_lib}_LIBRARY CACHE)
+  endforeach()
+  set(LibTorch_SEARCHED "${_torch_hints}" CACHE INTERNAL "where LibTorch was looked for")
+endif()
+
 find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/torch.h HINTS ${_torch_hints} PATH_SUFFIXES include
           NO_DEFAULT_PATH)
-foreach(_lib torch torch_cpu c10)
-  find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${_torch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
-endforeach()
-foreach(_lib torch_cuda c10_cuda)
+foreach(_lib torch torch_cpu c10 torch_cuda c10_cuda)
   find_library(LibTorch_${_lib}_LIBRARY ${_lib} HINTS ${_torch_hints} PATH_SUFFIXES lib NO_DEFAULT_PATH)
   mark_as_advanced(LibTorch_${_lib}_LIBRARY)
 endforeach()
+mark_as_advanced(LibTorch_INCLUDE_DIR)
 
+string(REPLACE ";" ", " _torch_where "${_torch_hints}")
+set(_torch_reason "searched in \"${_torch_where}\": run `make setup`, or set TORCH_PREFIX to a folder with include/ and lib/")
+unset(LibTorch_VERSION)
 if(LibTorch_INCLUDE_DIR)
   foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
     if(EXISTS "${LibTorch_INCLUDE_DIR}/${_header}" AND NOT LibTorch_VERSION)
@@ -36,11 +45,21 @@ if(LibTorch_INCLUDE_DIR)
   get_filename_component(LibTorch_PREFIX "${LibTorch_INCLUDE_DIR}" DIRECTORY)
 endif()
 
+# The names of the symbols tell the ABI: c10::Error takes a std::string, which is std::__cxx11::basic_string since C++11.
+set(LibTorch_CXX11_ABI TRUE)
+if(LibTorch_c10_LIBRARY)
+  file(STRINGS "${LibTorch_c10_LIBRARY}" _symbols REGEX "^_ZN3c105ErrorC[12]E.*St7__cxx11" LIMIT_COUNT 1)
+  if(NOT _symbols)
+    set(LibTorch_CXX11_ABI FALSE)
+    set(_torch_reason "the LibTorch in \"${LibTorch_PREFIX}\" was built with the pre-C++11 ABI: take the \"cxx11 ABI\" archive, or a wheel of torch 2.7 or newer")
+  endif()
+endif()
+
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch
-  REQUIRED_VARS LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
+  REQUIRED_VARS LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR LibTorch_CXX11_ABI
   VERSION_VAR LibTorch_VERSION
-  REASON_FAILURE_MESSAGE "none found: run `make setup` or set TORCH_PREFIX to a folder with include/ and lib/")
+  REASON_FAILURE_MESSAGE "${_torch_reason}")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
   add_library(LibTorch::torch INTERFACE IMPORTED)
@@ -56,4 +75,3 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
     endif()
   endforeach()
 endif()
-mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY)

@@ -19,15 +19,20 @@ function(treadle_room name)
   set_property(GLOBAL APPEND PROPERTY TREADLE_ROOMS ${name})
 endfunction()
 
-# treadle_test(NAME SOURCES … [LABEL label] [LIBRARIES …] [ENVIRONMENT K=V …] [ARGUMENTS …]): one executable, one ctest entry
-# of the same name, labelled by its room. A test that skips prints its reason; a run that only skips counts as skipped.
+# treadle_test(NAME SOURCES … [LABEL label…] [SERIAL] [TIMEOUT seconds] [LIBRARIES …] [ENVIRONMENT K=V …] [ARGUMENTS …]): one
+# executable, one ctest entry of the same name, labelled by its room (or by LABEL). SERIAL keeps other tests away while it runs:
+# for what needs the whole machine; tests of `app` always do. A run in which every test skips counts as skipped; each reason is
+# shown by tools/test.sh.
 function(treadle_test name)
-  cmake_parse_arguments(arg "" "LABEL;TIMEOUT" "SOURCES;LIBRARIES;ENVIRONMENT;ARGUMENTS" ${ARGN})
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "LABEL;SOURCES;LIBRARIES;ENVIRONMENT;ARGUMENTS" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL ${name})
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
+  endif()
+  if("app" IN_LIST arg_LABEL)
+    set(arg_SERIAL ON)
   endif()
   string(REPLACE "." "_" target "test_${name}")
   add_executable(${target} ${arg_SOURCES})
@@ -36,5 +41,17 @@ function(treadle_test name)
   target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY TREADLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   add_test(NAME ${name} COMMAND ${target} --gtest_brief=1 ${arg_ARGUMENTS})
-  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${arg_ENVIRONMENT}")
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${arg_ENVIRONMENT}"
+    RUN_SERIAL "$<BOOL:${arg_SERIAL}>" SKIP_REGULAR_EXPRESSION "\\[  PASSED  \\] 0 tests")
+endfunction()
+
+# treadle_bench(NAME SOURCES … [LIBRARIES …]): the Google Benchmark program build/…/benches/bench_NAME.
+function(treadle_bench name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  set(target bench_${name})
+  add_executable(${target} ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings benchmark::benchmark_main)
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
+  target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/benches")
 endfunction()

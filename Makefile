@@ -1,0 +1,67 @@
+# Everything a beginner needs: `make demo` and `make test`. `make help` tells the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint format bench stress docs clean
+
+# Variables to set on the command line: make build JOBS=4 TORCH_PREFIX=/opt/libtorch
+JOBS ?= 2
+TORCH_PREFIX ?=
+TRIALS ?= 50
+FILES ?=
+CHANGED ?=
+
+release := build/release
+configure = cmake --preset release --log-level=NOTICE -DTORCH_PREFIX="$(TORCH_PREFIX)"
+compile = cmake --build $(release) --parallel $(JOBS)
+ctest = tools/test.sh $(release) --parallel $(JOBS)
+
+export TORCH_PREFIX
+
+help:
+	@echo 'make setup    install what is missing: Debian packages, and LibTorch in .venv'
+	@echo 'make build    the release build in build/release; the command is build/release/bin/treadle'
+	@echo 'make demo     set up, build, train a small network on Fashion-MNIST, show the result'
+	@echo 'make test     set up, build, run every test'
+	@echo 'make lint     formatting, clang-tidy, every public header alone (CHANGED=1: changed files only; FILES="a.cpp …")'
+	@echo 'make format   put every source file into the format that lint expects'
+	@echo 'make bench    build and run the benchmarks'
+	@echo 'make stress   the tests that kill and resume runs, with more trials (TRIALS=50)'
+	@echo 'make docs     check the links and file names in the documentation'
+	@echo 'make clean    remove build/ and output/; what setup installed stays'
+	@echo
+	@echo 'JOBS=2 sets how many compilers run at once, TORCH_PREFIX=DIR takes the LibTorch 2.x in DIR.'
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	@$(configure) -DTREADLE_BUILD_BENCHES=OFF
+	@$(compile)
+
+demo: build
+	@$(release)/bin/treadle train --config-file configs/fashion_mnist_cnn.yaml OUTPUT_DIR output/fashion_mnist
+
+test: build
+	@$(ctest)
+
+lint: setup
+	@JOBS=$(JOBS) CHANGED="$(CHANGED)" tools/lint.sh check $(FILES)
+
+format: setup
+	@tools/lint.sh format $(FILES)
+
+bench: setup
+	@$(configure) -DTREADLE_BUILD_BENCHES=ON
+	@$(compile)
+	@tools/bench.sh $(release)/benches
+
+stress: build
+	@TREADLE_STRESS=1 TRIALS=$(TRIALS) tools/test.sh $(release) --label-regex '^stress$$' --timeout 3600
+
+docs: setup
+	@$(configure)
+	@cmake --build $(release) --target test_architecture --parallel $(JOBS)
+	@$(release)/tests/test_architecture --gtest_brief=1 --gtest_filter='Docs.*'
+
+clean:
+	rm -rf build output

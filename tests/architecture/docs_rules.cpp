@@ -1,0 +1,108 @@
+#include "rules.hpp"
+
+#include <algorithm>
+#include <regex>
+
+namespace fs = std::filesystem;
+
+namespace treadle::architecture {
+
+namespace {
+
+/// A paragraph says something when it has about a sentence.
+constexpr std::size_t kSentence = 60;
+
+std::size_t letters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return c != ' ' && c != '#'; }));
+}
+
+bool is_heading(const std::string& line) { return line.starts_with("#"); }
+
+/// The length of the text that belongs to the room: below its heading up to the next one, or its own paragraph or list item.
+std::size_t description_length(const std::vector<std::string>& lines, const std::string& room) {
+  const std::regex heading("^#+ .*`" + room + "`");
+  const std::regex item("^(- |\\* |\\| *)?(\\*\\*)?`" + room + "`");
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const bool heads = std::regex_search(lines[i], heading);
+    if (!heads && !std::regex_search(lines[i], item)) continue;
+    std::size_t length = heads ? 0 : letters(lines[i]);
+    for (std::size_t k = i + 1; k < lines.size() && !is_heading(lines[k]); ++k) {
+      if (!heads && (lines[k].empty() || lines[k].starts_with("- ") || lines[k].starts_with("|"))) break;
+      length += letters(lines[k]);
+    }
+    best = std::max(best, length);
+  }
+  return best;
+}
+
+/// The text with fenced blocks emptied: what stands there is an example.
+std::vector<std::string> prose_lines(const fs::path& file) {
+  std::vector<std::string> lines = split_lines(read_file(file));
+  bool fenced = false;
+  for (std::string& line : lines) {
+    const bool fence = line.starts_with("```");
+    if (fence) fenced = !fenced;
+    if (fence || fenced) line.clear();
+  }
+  return lines;
+}
+
+bool leads_somewhere(const Root& root, const fs::path& file, const std::string& link) {
+  static const std::regex elsewhere(R"(^([a-z]+:|#))");
+  if (std::regex_search(link, elsewhere)) return true;
+  const fs::path target = link.substr(0, link.find('#'));
+  return fs::exists(root / file.parent_path() / target);
+}
+
+/// A pattern (`src/<room>/`, `docs/*.md`) or a placeholder in capitals (`src/ROOM`) names no one file.
+bool is_placeholder(const std::string& path) {
+  static const std::regex capitals(R"((^|/)[A-Z_]{2,}(/|$))");
+  return path.find_first_of("*<>{}$…") != std::string::npos || std::regex_search(path, capitals);
+}
+
+}  // namespace
+
+std::vector<Violation> undescribed_rooms(const Root& root) {
+  std::vector<Violation> violations;
+  const std::vector<std::string> lines = split_lines(read_file(root / "docs/architecture.md"));
+  if (!fs::is_directory(root / "include/treadle")) return violations;
+  for (const auto& entry : fs::directory_iterator(root / "include/treadle")) {
+    if (!entry.is_directory()) continue;
+    const std::string room = entry.path().filename().string();
+    if (!allowed_includes().contains(room)) {
+      violations.push_back({"include/treadle/" + room, 0, "is no room of the table in tests/architecture/rules.cpp"});
+    }
+    if (description_length(lines, room) < kSentence) {
+      violations.push_back({"docs/architecture.md", 0, "lacks a paragraph on the room `" + room + "`"});
+    }
+  }
+  return violations;
+}
+
+std::vector<Violation> broken_references(const Root& root) {
+  static const std::regex link(R"(\]\(([^)\s]+)(\s+"[^"]*")?\))");
+  static const std::regex named_path(R"(`((include|src|tests|docs|cmake|tools|configs|examples|benches)/[^`\s]*|\.ci/[^`\s]*)`)");
+  std::vector<fs::path> files = files_below(root, "docs", {".md"});
+  if (fs::exists(root / "README.md")) files.emplace_back("README.md");
+  std::vector<Violation> violations;
+  for (const fs::path& file : files) {
+    int number = 0;
+    for (const std::string& line : prose_lines(root / file)) {
+      ++number;
+      for (std::sregex_iterator match(line.begin(), line.end(), link), end; match != end; ++match) {
+        const std::string target = (*match)[1];
+        if (!leads_somewhere(root, file, target)) violations.push_back({file, number, "the link " + target + " leads nowhere"});
+      }
+      for (std::sregex_iterator match(line.begin(), line.end(), named_path), end; match != end; ++match) {
+        const std::string target = (*match)[1];
+        if (!is_placeholder(target) && !fs::exists(root / target)) {
+          violations.push_back({file, number, "`" + target + "` does not exist"});
+        }
+      }
+    }
+  }
+  return violations;
+}
+
+}  // namespace treadle::architecture

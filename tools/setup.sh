@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Installs what Treadle needs on Debian 12: packages, and LibTorch from a wheel in .venv. Run it as often as you like: it skips
+# what is there, mends what an interrupted run left, and says nothing when nothing is to do.
+#
+#   TORCH_PREFIX=DIR   use the LibTorch 2.x in DIR (holds include/ and lib/) and make no .venv
+#
+# A failure is one line on stderr, which says what failed and what to do, and exit status 1.
+set -u
+
+torch_version=2.13.0
+packages=(g++ make cmake ninja-build git ccache
+  libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libprotozero-dev zlib1g-dev libxxhash-dev
+  libjpeg62-turbo-dev libpng-dev libgtest-dev librapidcheck-dev libbenchmark-dev dataset-fashion-mnist)
+
+# MiB of free disk, before the step starts.
+need_packages=1500
+need_venv=3000
+need_build=1000
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
+venv=$root/.venv
+log=$root/build/setup.log
+child=
+
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+stop_child() {
+  [[ -n $child ]] && kill "$child" 2>/dev/null && wait "$child" 2>/dev/null
+  fail "interrupted; run it again to go on"
+}
+trap stop_child INT TERM
+
+# require_space DIR MIB PURPOSE
+require_space() {
+  local free_kib
+  free_kib=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  if [[ -n $free_kib ]] && ((free_kib / 1024 < $2)); then
+    fail "the disk of $1 has $((free_kib / 1024)) MiB free, $3 needs $2 MiB; make room, then run this again"
+  fi
+}
+
+# quietly WHAT COMMAND…: runs the command with its output in the log, and shows a sign of life while it takes long.
+quietly() {
+  local what=$1 start=$SECONDS told=$SECONDS
+  shift
+  echo "setup: $what"
+  printf '\n# %s\n' "$*" >>"$log"
+  "$@" >>"$log" 2>&1 </dev/null &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 0.2
+    if ((SECONDS - told >= 20)); then
+      told=$SECONDS
+      echo "setup: … still at it after $((SECONDS - start)) s"
+    fi
+  done
+  wait "$child"
+  local status=$?
+  child=
+  return $status
+}
+
+# log_says PATTERN: whether the newest command in the log wrote such a line.
+log_says() {
+  tac "$log" | sed '/^# /q' | grep -qiE "$1"
+}
+
+# fail_from_log WHAT ADVICE: names the cause where the log shows a common one.
+fail_from_log() {
+  if log_says 'no space left on device|enough free space|disk quota exceeded'; then
+    fail "$1: the disk is full; make room (df -h shows where), then run this again"
+  elif log_says 'could not resolve|could not connect|unable to connect|temporary failure|connection (failed|refused|broken|reset)|network is unreachable|ProxyError|NewConnectionError|ConnectTimeout|ReadTimeout|read timed out|Max retries exceeded'; then
+    fail "$1: the network or its proxy does not answer; check the connection (and http_proxy, https_proxy), then run this again"
+  elif log_says 'could not get lock|unable to acquire the dpkg'; then
+    fail "$1: another package manager is at work; wait until it ends, then run this again"
+  elif log_says 'permission denied'; then
+    fail "$1: permission denied; see the end of $log"
+  fi
+  fail "$1: $2 (the end of $log says more)"
+}
+
+prepare_folder() {
+  mkdir -p "$root/build" 2>/dev/null && : >"$log" 2>/dev/null ||
+    fail "cannot write in $root/build; check who owns the folder, and that the disk is not full (df -h)"
+  exec 9>"$root/build/.setup-lock"
+  flock --nonblock 9 || { echo "setup: another setup is running here; waiting for it" && flock 9; }
+}
+
+missing_packages() {
+  local installed package
+  installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null)
+  for package in "$@"; do
+    grep -qxF "installed $package" <<<"$installed" || echo "$package"
+  done
+}
+
+install_packages() {
+  command -v dpkg-query >/dev/null ||
+    fail "this is no Debian system (no dpkg-query); install the equivalents of: ${packages[*]}; then run 'make build'"
+  local missing sudo=()
+  mapfile -t missing < <(missing_packages "${packages[@]}")
+  ((${#missing[@]})) || return 0
+  if (($(id -u) != 0)); then
+    sudo -n true 2>/dev/null ||
+      fail "${#missing[@]} Debian package(s) missing and this user is not root; run: sudo apt-get install -y ${missing[*]}"
+    sudo=(sudo -n)
+  fi
+  require_space /var "$need_packages" "installing Debian packages"
+  require_space /usr "$need_packages" "installing Debian packages"
+  prepare_folder
+  local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2)
+  quietly "fetching the list of Debian packages" "${apt[@]}" update ||
+    fail_from_log "apt-get update failed" "mend what it complains of, then run this again"
+  quietly "installing ${#missing[@]} Debian package(s): ${missing[*]}" \
+    "${apt[@]}" install -y --no-install-recommends "${missing[@]}" ||
+    if log_says 'unable to locate package|has no installation candidate'; then
+      fail "this system's package lists lack some of: ${missing[*]}; they are those of Debian 12 (main): check /etc/apt"
+    else
+      fail_from_log "installing ${missing[*]} failed" "run: sudo apt-get install -y ${missing[*]}"
+    fi
+}
+
+# The LibTorch of the .venv is complete: pip writes INSTALLER after every other file of a package.
+venv_is_ready() {
+  [[ ! -e $venv/.unfinished ]] && compgen -G "$venv/lib/python3*/site-packages/torch-$torch_version[.+-]*/INSTALLER" >/dev/null &&
+    compgen -G "$venv/lib/python3*/site-packages/numpy-*.dist-info/INSTALLER" >/dev/null
+}
+
+# Prints a Python that can make the .venv: the user's own, or Debian's where the user's is too old or lacks parts.
+find_python() {
+  local candidate reason="no python3 found; run: sudo apt-get install -y python3 python3-venv"
+  for candidate in python3 /usr/bin/python3; do
+    command -v "$candidate" >/dev/null || continue
+    if ! "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      reason="$("$candidate" --version 2>&1 | tail -n 1) is too old for torch $torch_version; install Python 3.10 or newer"
+    elif ! "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+      reason="$(command -v "$candidate") cannot make a virtual environment; run: sudo apt-get install -y python3-venv"
+    else
+      echo "$candidate"
+      return 0
+    fi
+  done
+  echo "$reason"
+  return 1
+}
+
+install_torch() {
+  venv_is_ready && return 0
+  local python
+  python=$(find_python) || fail "$python"
+  require_space "$root" $((need_venv + need_build)) "torch $torch_version and the build"
+  prepare_folder
+  venv_is_ready && return 0  # another setup made it while this one waited
+  if [[ -e $venv/.unfinished ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    rm -rf "$venv" || fail "cannot remove the half-made $venv; check who owns it"
+    mkdir "$venv" && touch "$venv/.unfinished" || fail "cannot write in $root; check who owns the folder"
+    quietly "making the Python environment .venv" "$python" -m venv "$venv" ||
+      fail_from_log "making $venv with $python failed" "run: sudo apt-get install -y python3-venv"
+  fi
+  touch "$venv/.unfinished"
+  # pip takes a CPU build where its index offers one: 2.13.0+cpu is newer than 2.13.0 to it. Its temporary files go to the disk
+  # that was checked above.
+  mkdir -p "$venv/tmp"
+  quietly "installing torch $torch_version into .venv (a CPU build: 0.2 GB to download, 1 GB of disk; a CUDA build: 4 and 12)" \
+    env TMPDIR="$venv/tmp" "$venv/bin/python" -m pip --disable-pip-version-check install --retries 2 --progress-bar off \
+    "torch==$torch_version" numpy || {
+    if log_says 'no matching distribution|could not find a version' && ! log_says 'ProxyError|NewConnectionError|Max retries|timed out'; then
+      fail "pip finds no torch $torch_version for $("$python" --version 2>&1) on $(uname -m); set TORCH_PREFIX to an unpacked LibTorch 2.x"
+    fi
+    fail_from_log "installing torch $torch_version failed" "run this again; if it stays, set TORCH_PREFIX to an unpacked LibTorch 2.x"
+  }
+  rm -rf "$venv/tmp" "$venv/.unfinished"
+  venv_is_ready || fail "pip reported success but .venv lacks torch $torch_version; remove $venv and run this again"
+}
+
+check_prefix() {
+  [[ -f $TORCH_PREFIX/include/torch/csrc/api/include/torch/torch.h && -d $TORCH_PREFIX/lib ]] ||
+    fail "TORCH_PREFIX=$TORCH_PREFIX holds no LibTorch (include/torch/csrc/api/include/torch/torch.h and lib/); give the folder 'libtorch' of an unpacked archive, or site-packages/torch of a wheel"
+}
+
+if [[ -n ${TORCH_PREFIX:-} ]]; then
+  check_prefix
+else
+  packages+=(python3-venv)
+fi
+install_packages
+if [[ -z ${TORCH_PREFIX:-} ]]; then
+  install_torch
+fi
+if [[ ! -e $root/build/release/build.ninja ]]; then
+  require_space "$root" "$need_build" "the build"
+fi
