@@ -86,9 +86,13 @@ if [[ $mode == format ]]; then
 fi
 
 status=0
+mkdir -p "$build" || fail "cannot write in $PWD"
 echo "lint: the format of ${#files[@]} file(s)"
-"$venv/bin/clang-format" --dry-run -Werror "${files[@]}" || { echo "lint: 'make format' puts the format right"; status=1; }
-mkdir -p "$build"
+if ! "$venv/bin/clang-format" --dry-run -Werror "${files[@]}" >"$build/format.log" 2>&1; then
+  grep 'error:' "$build/format.log"
+  echo "lint: 'make format' puts the format right"
+  status=1
+fi
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTREADLE_WERROR=ON -DTREADLE_BUILD_BENCHES=ON \
   -DTORCH_PREFIX="${TORCH_PREFIX:-}" >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log" >&2; fail "CMake cannot configure $build"; }

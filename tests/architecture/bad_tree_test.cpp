@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <unistd.h>
+#include <fstream>
 
 /// Each rule, fed with a tree that breaks it, says so with file and line; and passes over what only looks alike.
 namespace treadle::architecture {
@@ -36,20 +36,21 @@ class BadTree : public testing::Test {
 };
 
 TEST_F(BadTree, IncludesAcrossRooms) {
-  write("include/treadle/solver/bad.hpp", "#pragma once\n#include <treadle/base/value.hpp>\n#include <treadle/engine/trainer.hpp>\n");
+  write("include/treadle/solver/bad.hpp",
+        "#pragma once\n#include <treadle/base/value.hpp>\n#include <treadle/engine/trainer.hpp>\n");
   write("include/treadle/base.hpp", "#pragma once\n#include <treadle/comm.hpp>\n");
   write("src/events/bad.cpp", "#include \"hooks/private.hpp\"\n#include <image/private.hpp>\n#include \"own.hpp\"\n");
   write("src/data/bad.cpp", "#include \"../config/tree.hpp\"\n");
   write("src/models/bad.cpp", "#  include \"treadle/nosuchroom/x.hpp\"\n");
-  EXPECT_EQ(places(forbidden_includes(root_)),
-            (Places{"include/treadle/base.hpp:2", "include/treadle/solver/bad.hpp:3", "src/data/bad.cpp:1", "src/events/bad.cpp:1",
-                    "src/models/bad.cpp:1"}));
+  EXPECT_EQ(places(forbidden_includes(root_)), (Places{"include/treadle/base.hpp:2", "include/treadle/solver/bad.hpp:3",
+                                                       "src/data/bad.cpp:1", "src/events/bad.cpp:1", "src/models/bad.cpp:1"}));
 }
 
 TEST_F(BadTree, IncludesThatAreAllowed) {
-  write("src/hooks/good.cpp",
-        "#include <treadle/hooks/best.hpp>\n#include <treadle/engine.hpp>\n// #include <treadle/config/config.hpp>\n"
-        "/*\n#include <treadle/app/app.hpp>\n*/\n#include <vector>\n#include <ATen/core/Tensor.h>\n#include \"hooks/table.hpp\"\n");
+  write(
+      "src/hooks/good.cpp",
+      "#include <treadle/hooks/best.hpp>\n#include <treadle/engine.hpp>\n// #include <treadle/config/config.hpp>\n"
+      "/*\n#include <treadle/app/app.hpp>\n*/\n#include <vector>\n#include <ATen/core/Tensor.h>\n#include \"hooks/table.hpp\"\n");
   write("include/treadle/treadle.hpp", "#pragma once\n#include <treadle/app/app.hpp>\n");
   EXPECT_EQ(places(forbidden_includes(root_)), Places{});
 }
@@ -83,8 +84,9 @@ TEST_F(BadTree, EndsOfTheProcess) {
 }
 
 TEST_F(BadTree, WritesToTheTerminal) {
-  for (const char* call : {"std::cout << 1", "std::cerr << 1", "std::clog << 1", "printf(\"x\")", "std::printf(\"x\")", "fprintf(stderr, \"x\")",
-                           "puts(\"x\")", "fputs(\"x\", stdout)", "perror(\"x\")", "fmt::print(\"x\")"}) {
+  for (const char* call :
+       {"std::cout << 1", "std::cerr << 1", "std::clog << 1", "printf(\"x\")", "std::printf(\"x\")", "fprintf(stderr, \"x\")",
+        "puts(\"x\")", "fputs(\"x\", stdout)", "perror(\"x\")", "fmt::print(\"x\")"}) {
     write("include/treadle/engine/bad.hpp", "#pragma once\ninline void f() { " + std::string(call) + "; }\n");
     EXPECT_EQ(places(forbidden_calls(root_)), Places{"include/treadle/engine/bad.hpp:2"}) << call;
   }
@@ -92,7 +94,8 @@ TEST_F(BadTree, WritesToTheTerminal) {
 
 TEST_F(BadTree, CallsThatOnlyLookForbidden) {
   write("src/launch/good.cpp",
-        "// exit(1)\nconst char* s = \"exit(1) std::cout\";\nauto r = R\"(abort(\n)\";\nvoid f() { _exit(1); on_exit(2); group.abort(); p->abort(); }\n"
+        "// exit(1)\nconst char* s = \"exit(1) std::cout\";\nauto r = R\"(abort(\n)\";\nvoid f() { _exit(1); on_exit(2); "
+        "group.abort(); p->abort(); }\n"
         "int n = 1'000; char c = '\"'; int k = std::snprintf(b, 3, \"x\");\n");
   write("src/app/main.cpp", "void f() { std::cout << 1; std::exit(2); }\n");
   write("src/base/log.cpp", "void f() { fputs(line, stderr); }\n");
@@ -103,7 +106,8 @@ TEST_F(BadTree, HeadersWithoutPragmaOnce) {
   write("include/treadle/base/bad.hpp", "\n#pragma once\n");
   write("include/treadle/base/guard.hpp", "#ifndef X\n#define X\n#endif\n");
   write("include/treadle/base/good.hpp", "#pragma once\n\nint f();\n");
-  EXPECT_EQ(places(headers_without_pragma_once(root_)), (Places{"include/treadle/base/bad.hpp:1", "include/treadle/base/guard.hpp:1"}));
+  EXPECT_EQ(places(headers_without_pragma_once(root_)),
+            (Places{"include/treadle/base/bad.hpp:1", "include/treadle/base/guard.hpp:1"}));
 }
 
 TEST_F(BadTree, OverlongFiles) {
@@ -131,10 +135,12 @@ TEST_F(BadTree, PathsOfOneMachine) {
 }
 
 TEST_F(BadTree, RoomsWithoutParagraph) {
-  for (const char* room : {"base", "comm", "data", "models", "solver", "strange"}) write(std::string("include/treadle/") + room + "/x.hpp", "");
+  for (const char* room : {"base", "comm", "data", "models", "solver", "strange"})
+    write(std::string("include/treadle/") + room + "/x.hpp", "");
   const std::string sentence = "It holds the types that everything else shares, and nothing that needs a network.\n";
-  write("docs/architecture.md", "# Rooms\n\n## `base`\n" + sentence + "\n## `comm`\n\n## `strange`\n" + sentence + "\n- **`data`** " + sentence +
-                                    "- `models`: short\n\nThe `solver` is named in the middle. " + sentence);
+  write("docs/architecture.md", "# Rooms\n\n## `base`\n" + sentence + "\n## `comm`\n\n## `strange`\n" + sentence +
+                                    "\n- **`data`** " + sentence + "- `models`: short\n\nThe `solver` is named in the middle. " +
+                                    sentence);
   std::set<std::string> messages;
   for (const Violation& v : undescribed_rooms(root_)) messages.insert(to_string(v));
   EXPECT_EQ(messages, (std::set<std::string>{

@@ -102,7 +102,8 @@ std::vector<Violation> forbidden_includes(const Root& root) {
     const std::set<std::string>& allowed = allowed_includes().at(*room);
     for (const Include& include : includes_of(root / file)) {
       if (include.path.starts_with("../") || include.path.find("/../") != std::string::npos) {
-        violations.push_back({file, include.line, "includes \"" + include.path + "\": write the path from include/ or src/, without .."});
+        violations.push_back(
+            {file, include.line, "includes \"" + include.path + "\": write the path from include/ or src/, without .."});
         continue;
       }
       const std::optional<std::string> target = room_of_include(include.path);
@@ -124,7 +125,8 @@ std::vector<Violation> leaked_libraries(const Root& root) {
       if (is_public && (spdlog || include.path.starts_with("fmt/"))) {
         violations.push_back({file, include.line, "a public header may not include <" + include.path + ">"});
       } else if (spdlog && file != fs::path("src/base/log.cpp")) {
-        violations.push_back({file, include.line, "only src/base/log.cpp may include <" + include.path + ">: log through treadle/base/log.hpp"});
+        violations.push_back(
+            {file, include.line, "only src/base/log.cpp may include <" + include.path + ">: log through treadle/base/log.hpp"});
       }
     }
   }
@@ -144,7 +146,8 @@ std::vector<Violation> forbidden_calls(const Root& root) {
       ++number;
       std::smatch match;
       if (std::regex_search(line, match, ends)) {
-        violations.push_back({file, number, "a library room may not end the process (" + match[2].str() + "): throw a treadle::Error"});
+        violations.push_back(
+            {file, number, "a library room may not end the process (" + match[2].str() + "): throw a treadle::Error"});
       }
       if (std::regex_search(line, match, writes)) {
         violations.push_back(
@@ -187,7 +190,8 @@ std::vector<Violation> machine_paths(const Root& root) {
   static const std::regex path(R"((^|[^\w.~})/-])/((home|Users)/\w|(root|work)/))");
   std::vector<fs::path> files;
   for (const char* folder : {"include", "src", "tests", "examples", "benches", "cmake", "configs", "docs", "tools", ".ci"}) {
-    for (fs::path& file : files_below(root, folder, {".hpp", ".cpp", ".h", ".inc", ".txt", ".cmake", ".md", ".sh", ".yaml", ".supp", ""})) {
+    for (fs::path& file :
+         files_below(root, folder, {".hpp", ".cpp", ".h", ".inc", ".txt", ".cmake", ".md", ".sh", ".yaml", ".supp", ""})) {
       if (!file.generic_string().starts_with("tests/reference/") || file.extension() != ".txt") files.push_back(std::move(file));
     }
   }

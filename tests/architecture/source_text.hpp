@@ -21,7 +21,8 @@ std::string to_string(const Violation& violation);
 /// The whole file, or an empty string when it cannot be read.
 std::string read_file(const std::filesystem::path& file);
 
-/// The files below `root / folder` whose extension is one of `extensions`, relative to `root`, sorted; none when the folder is missing.
+/// The files below `root / folder` whose extension is one of `extensions`, relative to `root`, sorted; none when the folder is
+/// missing.
 std::vector<std::filesystem::path> files_below(const std::filesystem::path& root, std::string_view folder,
                                                const std::vector<std::string>& extensions);
 
