@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 #include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
 
 namespace treadle {
@@ -75,19 +74,22 @@ TEST(ModuleState, SkippedNamesStayOutAndMayBeAbsent) {
 }
 
 TEST(ModuleState, EvaluationModeRestoresEveryChild) {
-  torch::nn::Sequential net(torch::nn::Sequential(torch::nn::Linear(1, 1), torch::nn::BatchNorm1d(1)), torch::nn::Linear(1, 1));
-  auto frozen = net->modules(false)[1];
-  set_training(*net, true);
-  frozen->eval();
+  torch::nn::Module outer;
+  const auto inner = outer.register_module("inner", std::make_shared<Net>());
+  const auto second = outer.register_module("second", std::make_shared<Net>());
+  set_training(outer, true);
+  inner->eval();
+  inner->norm->train();
   {
-    EvaluationMode evaluation(*net);
-    for (const auto& module : net->modules()) EXPECT_FALSE(is_training(*module));
+    EvaluationMode evaluation(outer);
+    for (const auto& module : outer.modules(/*include_self=*/false)) EXPECT_FALSE(is_training(*module));
+    EXPECT_FALSE(is_training(outer));
   }
-  EXPECT_FALSE(is_training(*frozen));
-  EXPECT_TRUE(is_training(*net));
-  EXPECT_TRUE(is_training(*net->modules(false)[0]));
-  EXPECT_TRUE(is_training(*net->modules(false)[2]));
-  EXPECT_TRUE(is_training(*net->modules(false)[3]));
+  EXPECT_TRUE(is_training(outer));
+  EXPECT_FALSE(is_training(*inner));
+  EXPECT_FALSE(is_training(*inner->first));
+  EXPECT_TRUE(is_training(*inner->norm));
+  EXPECT_TRUE(is_training(*second->first));
 }
 
 }  // namespace

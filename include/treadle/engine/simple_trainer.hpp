@@ -1,0 +1,61 @@
+#pragma once
+
+#include <treadle/base/batch.hpp>
+#include <treadle/engine/trainer_base.hpp>
+
+#include <memory>
+
+namespace torch::optim {
+class Optimizer;
+}
+
+namespace treadle {
+
+class BatchSource;
+class Model;
+
+struct SimpleTrainerOptions {
+  /// Zero the gradients before the forward pass instead of before the backward pass.
+  bool zero_grad_before_forward = false;
+  /// Record metrics in every n-th iteration; at least 1.
+  std::int64_t gather_metric_period = 1;
+  TrainerOptions trainer = {};
+};
+/// Throws ConfigError that names the field.
+void validate(const SimpleTrainerOptions& options);
+
+/// The plain training step: one batch, the model's losses, their sum differentiated, one optimizer step. Loop thread only.
+///
+/// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for the batch), "total_loss" and each loss.
+/// Throws NonFiniteError, before the optimizer runs, on every rank when a loss of any rank is NaN or infinite; Error when the source
+/// ends, or when the losses are empty, not scalar, or need no gradient.
+/// The model is put into training mode by the constructor and shared; source and optimizer are borrowed. A batch is moved to the device
+/// of the model's first parameter. State: that of TrainerBase and "optimizer".
+class SimpleTrainer : public TrainerBase {
+ public:
+  SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer, SimpleTrainerOptions options = {});
+  ~SimpleTrainer() override;
+
+  void run_step() override { run_step_for(*this); }
+  /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`.
+  void run_step_for(TrainerBase& loop);
+
+  Model& model() noexcept { return *model_; }
+
+  Dict state_dict() const override;
+  void check_state_dict(const Dict& state) const override;
+  void load_state_dict(const Dict& state) override;
+
+ private:
+  Batch next_batch(const TrainerBase& loop);
+  void record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const;
+
+  std::shared_ptr<Model> model_;
+  BatchSource& source_;
+  torch::optim::Optimizer& optimizer_;
+  SimpleTrainerOptions options_;
+  std::unique_ptr<Stateful> optimizer_state_;
+  NamedNumbers loss_values_;
+};
+
+}  // namespace treadle

@@ -1,0 +1,104 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/base/module_state.hpp>
+#include <treadle/base/rng.hpp>
+#include <treadle/base/value_view.hpp>
+#include <treadle/engine/run_record.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace treadle {
+namespace {
+
+constexpr std::int64_t kVersion = 1;
+
+Dict buffers_of(const torch::nn::Module& model, const std::vector<std::string>& skip) {
+  Dict buffers;
+  for (const NamedTensor& buffer : named_buffers(model)) {
+    if (std::find(skip.begin(), skip.end(), buffer.name) == skip.end()) buffers.set(buffer.name, buffer.tensor);
+  }
+  return buffers;
+}
+
+Dict to_dict(const Position& position) {
+  List behind;
+  for (const std::string& key : position.hooks_behind) behind.push_back(key);
+  return {{"iteration", position.iteration}, {"after_step_index", position.after_step_index}, {"hooks_behind", behind}};
+}
+
+Position read_position(const ValueView& view) {
+  Position position{view["iteration"].as_int(), view["after_step_index"].as_int(), {}};
+  const ValueView behind = view["hooks_behind"];
+  for (std::size_t i = 0; i < behind.size(); ++i) position.hooks_behind.push_back(behind.item(i).as_string());
+  return position;
+}
+
+void check_buffers(const Dict& own, const ValueView& saved) {
+  for (const auto& buffer : own) {
+    const at::Tensor& tensor = saved[buffer.key].as_tensor();
+    if (tensor.sizes() != buffer.value.as_tensor().sizes()) {
+      saved[buffer.key].fail(fmt::format("expected a tensor like {}, found {}", describe(buffer.value), describe(Value(tensor))));
+    }
+  }
+}
+
+}  // namespace
+
+RunRecord::RunRecord(TrainerBase& trainer, Stateful* source, torch::nn::Module& model, std::vector<std::string> skip)
+    : trainer_(trainer), source_(source), model_(model), skip_(std::move(skip)) {}
+
+Dict RunRecord::own_entry() const {
+  return {{"rng", default_generator_state()},
+          {"loader", source_ ? source_->state_dict() : Dict()},
+          {"buffers", buffers_of(model_, skip_)}};
+}
+
+Dict RunRecord::state_dict() const {
+  return {{"version", kVersion},
+          {"events", trainer_.storage().state_dict()},
+          {"position", to_dict(trainer_.position())},
+          {"ranks", trainer_.group().all_gather(own_entry())}};
+}
+
+const Dict& RunRecord::entry_of_this_rank(const Dict& state, bool& own) const {
+  const List& ranks = state.at("ranks").as_list();
+  const auto rank = static_cast<std::size_t>(trainer_.group().get_rank());
+  own = rank < ranks.size();
+  return ranks[own ? rank : 0].as_dict();
+}
+
+void RunRecord::check_state_dict(const Dict& state) const {
+  const ValueView view(state);
+  const std::int64_t version = view["version"].as_int();
+  if (version != kVersion) view["version"].fail(fmt::format("expected version {} of the record, found {}", kVersion, version));
+  read_position(view["position"]);
+  trainer_.storage().check_state_dict(view["events"].as_dict());
+  if (view["ranks"].size() == 0) view["ranks"].fail("expected an entry for every rank, found none");
+  bool own = false;
+  const Dict& entry = entry_of_this_rank(state, own);
+  const ValueView entry_view(entry, "ranks");
+  if (source_) source_->check_state_dict(entry_view["loader"].as_dict());
+  if (!own) return;
+  check_default_generator_state(entry_view["rng"].as_dict());
+  check_buffers(buffers_of(model_, skip_), entry_view["buffers"]);
+}
+
+void RunRecord::load_state_dict(const Dict& state) {
+  trainer_.storage().load_state_dict(state.at("events").as_dict());
+  bool own = false;
+  const Dict& entry = entry_of_this_rank(state, own);
+  if (source_) source_->load_state_dict(entry.at("loader").as_dict());
+  std::function<void()> restore;
+  if (own) {
+    const Dict& buffers = entry.at("buffers").as_dict();
+    for (auto& buffer : buffers_of(model_, skip_)) buffer.value.as_tensor().detach().copy_(buffers.at(buffer.key).as_tensor());
+    restore = [rng = deep_clone(entry.at("rng").as_dict())] { set_default_generator_state(rng); };
+  } else {
+    log_warning(fmt::format("the checkpoint has no entry for rank {}: its random numbers start anew", trainer_.group().get_rank()));
+  }
+  trainer_.resume_at(read_position(ValueView(state)["position"]), std::move(restore));
+}
+
+}  // namespace treadle

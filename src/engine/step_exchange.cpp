@@ -1,0 +1,72 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/comm/group.hpp>
+#include <treadle/engine/step_exchange.hpp>
+
+#include <algorithm>
+#include <functional>
+
+namespace treadle {
+namespace {
+
+// The places of a row; the losses follow.
+enum Place : std::size_t { kStop, kFinite, kNames, kDataTime, kLosses };
+
+// A number that differs when names or their order differ; 48 bits fit a double exactly.
+double fingerprint(const NamedNumbers& losses) {
+  std::uint64_t hash = 14695981039346656037u;
+  const auto add = [&](unsigned char byte) { hash = (hash ^ byte) * 1099511628211u; };
+  for (const auto& [name, value] : losses) {
+    for (char c : name) add(static_cast<unsigned char>(c));
+    add(0);
+  }
+  return static_cast<double>(hash & 0xffffffffffff);
+}
+
+double mean_over_ranks(const StepRows& rows, std::size_t place) {
+  double sum = 0;
+  for (const auto& row : rows) sum += row[place];
+  return sum / static_cast<double>(rows.size());
+}
+
+}  // namespace
+
+void StepExchange::start(Group& group, const NamedNumbers& losses, double data_time, bool finite, bool stop) {
+  if (started_) throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
+  row_.assign({stop ? 1.0 : 0.0, finite ? 1.0 : 0.0, 0.0, data_time});
+  verdict_.losses = losses;
+  if (group.get_world_size() > 1) {
+    row_[kNames] = fingerprint(losses);
+    for (const auto& [name, value] : losses) row_.push_back(value);
+    group.start_step_exchange(row_);
+  }
+  started_ = true;
+}
+
+const StepVerdict& StepExchange::wait(Group& group) {
+  if (!started_) throw CommError("no exchange has begun", group.get_rank(), "step exchange");
+  started_ = false;
+  if (group.get_world_size() == 1) {
+    verdict_.stop = row_[kStop] != 0;
+    verdict_.finite = row_[kFinite] != 0;
+    verdict_.data_time = row_[kDataTime];
+    return verdict_;
+  }
+  const StepRows& rows = group.wait_step_exchange();
+  verdict_.stop = false;
+  verdict_.finite = true;
+  verdict_.data_time = rows.front()[kDataTime];
+  for (std::size_t rank = 0; rank < rows.size(); ++rank) {
+    const auto& row = rows[rank];
+    if (row.size() != row_.size() || row[kNames] != row_[kNames]) {
+      throw CommError("the losses of rank " + std::to_string(rank) + " have other names than those of this rank", group.get_rank(),
+                      "step exchange");
+    }
+    verdict_.stop = verdict_.stop || row[kStop] != 0;
+    verdict_.finite = verdict_.finite && row[kFinite] != 0;
+    verdict_.data_time = std::max(verdict_.data_time, row[kDataTime]);
+  }
+  for (std::size_t i = 0; i < verdict_.losses.size(); ++i) verdict_.losses[i].second = mean_over_ranks(rows, kLosses + i);
+  return verdict_;
+}
+
+}  // namespace treadle

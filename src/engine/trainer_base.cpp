@@ -1,0 +1,201 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/engine/trainer_base.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace treadle {
+
+std::string_view to_string(Outcome outcome) noexcept {
+  constexpr std::string_view names[] = {"not started", "running", "completed", "stopped", "failed"};
+  return names[static_cast<std::size_t>(outcome)];
+}
+
+TrainerBase::TrainerBase(TrainerOptions options)
+    : group_(options.group ? std::move(options.group) : make_single_process_group()), storage_(0, options.events) {}
+
+TrainerBase::~TrainerBase() = default;
+
+void TrainerBase::train(std::int64_t start_iter, std::int64_t max_iter) {
+  begin(start_iter, max_iter);
+  CurrentEventStorage current(storage_);
+  std::exception_ptr failure;
+  try {
+    before_train();
+    finish_resumed_iteration();
+    run_loop();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  finish(failure);
+}
+
+void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
+  if (outcome_ == Outcome::running) throw Error("train was called while the trainer is running");
+  if (start_iter < 0 || max_iter < start_iter) {
+    throw Error(fmt::format("train({}, {}) has no iterations: 0 <= start_iter <= max_iter is needed", start_iter, max_iter));
+  }
+  if (group_->is_broken()) group_->rebuild();
+  exchange_.reset();
+  stop_verdict_ = false;
+  after_train_failure_ = nullptr;
+  iter_ = start_iter_ = start_iter;
+  max_iter_ = max_iter;
+  completed_ = start_iter - 1;
+  storage_.set_iter(start_iter);
+  outcome_ = Outcome::running;
+  log_info(fmt::format("Starting training from iteration {}", start_iter));
+}
+
+void TrainerBase::run_loop() {
+  for (; iter_ < max_iter_; ++iter_) {
+    if (stop_decided()) return;
+    exchanged_this_step_ = false;
+    before_step();
+    run_step();
+    completed_ = iter_;
+    after_step();
+  }
+}
+
+bool TrainerBase::stop_decided() {
+  if (group_->get_world_size() == 1) return stop_requested_;
+  if (!exchanged_this_step_ && completed_ >= start_iter_) {
+    start_exchange({}, 0, true);
+    finish_exchange();
+  }
+  return stop_verdict_;
+}
+
+void TrainerBase::finish_resumed_iteration() {
+  if (!resume_) return;
+  const Resume resume = *std::exchange(resume_, std::nullopt);
+  if (resume.position.iteration + 1 != start_iter_) {
+    log_warning(fmt::format("the loaded state belongs to iteration {}, but training starts at {}: nothing is caught up", resume.position.iteration,
+                            start_iter_));
+    return;
+  }
+  if (resume.restore) resume.restore();
+  const auto is_behind = [&](const std::string& key) {
+    const auto& behind = resume.position.hooks_behind;
+    return std::find(behind.begin(), behind.end(), key) != behind.end();
+  };
+  iter_ = completed_;
+  storage_.set_iter(iter_);
+  for (std::size_t i = 0; i < hooks_.size(); ++i) {
+    if (!is_behind(hooks_[i].key)) continue;
+    in_after_step_ = i;
+    hooks_[i].hook->after_step(*this);
+  }
+  in_after_step_.reset();
+  iter_ = start_iter_;
+  storage_.set_iter(iter_);
+}
+
+namespace {
+
+std::string what_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "an exception that is no std::exception";
+  }
+}
+
+}  // namespace
+
+void TrainerBase::finish(std::exception_ptr failure) {
+  in_after_step_.reset();
+  if (failure) {
+    outcome_ = Outcome::failed;
+    const std::string text = what_of(failure);
+    log_error(fmt::format("Exception during training in iteration {}: {}", iter_, text));
+    group_->mark_broken(fmt::format("training failed in iteration {}: {}", iter_, text));
+  } else if (iter_ < max_iter_) {
+    outcome_ = Outcome::stopped;
+    const std::string reason = stop_reason();
+    log_info(fmt::format("Stopping after iteration {}{}", completed_, reason.empty() ? "" : ": " + reason));
+  } else {
+    outcome_ = Outcome::completed;
+  }
+  try {
+    after_train();
+  } catch (...) {
+    if (!after_train_failure_) after_train_failure_ = std::current_exception();
+  }
+  stop_requested_ = false;
+  if (!failure) failure = after_train_failure_;
+  if (failure) {
+    outcome_ = Outcome::failed;
+    std::rethrow_exception(failure);
+  }
+}
+
+template <class Call>
+void TrainerBase::call_hooks(const Call& call) {
+  for (Registered& registered : hooks_) call(*registered.hook);
+}
+
+void TrainerBase::before_train() {
+  call_hooks([this](HookBase& hook) { hook.before_train(*this); });
+}
+
+void TrainerBase::before_step() {
+  storage_.set_iter(iter_);
+  call_hooks([this](HookBase& hook) { hook.before_step(*this); });
+}
+
+void TrainerBase::after_backward() {
+  call_hooks([this](HookBase& hook) { hook.after_backward(*this); });
+}
+
+void TrainerBase::after_step() {
+  for (std::size_t i = 0; i < hooks_.size(); ++i) {
+    in_after_step_ = i;
+    hooks_[i].hook->after_step(*this);
+  }
+  in_after_step_.reset();
+}
+
+void TrainerBase::after_train() {
+  storage_.set_iter(iter_);
+  for (Registered& registered : hooks_) {
+    try {
+      registered.hook->after_train(*this);
+    } catch (...) {
+      const auto failure = std::current_exception();
+      log_error(fmt::format("Exception in after_train of {} in iteration {}: {}", registered.key, iter_, what_of(failure)));
+      if (!after_train_failure_) after_train_failure_ = failure;
+    }
+  }
+}
+
+void TrainerBase::request_stop(std::string reason) {
+  std::lock_guard lock(stop_mutex_);
+  if (stop_requested_) return;
+  stop_reason_ = std::move(reason);
+  stop_requested_ = true;
+}
+
+std::string TrainerBase::stop_reason() const {
+  std::lock_guard lock(stop_mutex_);
+  return stop_reason_;
+}
+
+void TrainerBase::start_exchange(const NamedNumbers& losses, double data_time, bool finite) {
+  exchange_.start(*group_, losses, data_time, finite, stop_requested_);
+}
+
+const StepVerdict& TrainerBase::finish_exchange() {
+  const StepVerdict& verdict = exchange_.wait(*group_);
+  exchanged_this_step_ = true;
+  stop_verdict_ = stop_verdict_ || verdict.stop;
+  return verdict;
+}
+
+}  // namespace treadle

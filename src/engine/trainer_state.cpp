@@ -1,0 +1,117 @@
+// Registration of hooks, and the trainer's state in a checkpoint.
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/base/value_view.hpp>
+#include <treadle/engine/trainer_base.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace treadle {
+
+void TrainerBase::check_order(const HookBase& hook) const {
+  for (const Registered& earlier : hooks_) {
+    if (!must_precede(hook.phase(), earlier.hook->phase())) continue;
+    throw Error(fmt::format("the hook {} ({}) must be registered before {} ({}); order: timing, schedule and statistics; checkpoint and "
+                            "evaluation; best checkpoint; reporting",
+                            hook.key(), to_string(hook.phase()), earlier.key, to_string(earlier.hook->phase())));
+  }
+}
+
+std::string TrainerBase::unique_key(const HookBase& hook) const {
+  const std::string wanted = hook.key();
+  const auto taken = [&](const std::string& key) {
+    return std::any_of(hooks_.begin(), hooks_.end(), [&](const Registered& each) { return each.key == key; });
+  };
+  std::string key = wanted;
+  for (int n = 2; taken(key); ++n) key = fmt::format("{}#{}", wanted, n);
+  return key;
+}
+
+void TrainerBase::register_hook(std::unique_ptr<HookBase> hook) {
+  if (!hook) return;
+  check_order(*hook);
+  const std::string key = unique_key(*hook);
+  if (const Value* state = waiting_state_.find(key)) {
+    hook->check_state_dict(state->as_dict());
+    hook->load_state_dict(state->as_dict());
+    waiting_state_.erase(key);
+  }
+  hooks_.push_back({std::move(hook), key});
+  hooks_.back().hook->registered(*this);
+}
+
+void TrainerBase::register_hooks(std::vector<std::unique_ptr<HookBase>> hooks) {
+  for (auto& hook : hooks) register_hook(std::move(hook));
+}
+
+std::vector<std::string> TrainerBase::hook_keys() const {
+  std::vector<std::string> keys;
+  for (const Registered& registered : hooks_) keys.push_back(registered.key);
+  return keys;
+}
+
+Position TrainerBase::position() const {
+  Position position;
+  position.iteration = completed_;
+  const std::size_t last = in_after_step_ ? *in_after_step_ + 1 : hooks_.size();
+  position.after_step_index = static_cast<std::int64_t>(last) - 1;
+  for (std::size_t i = last; i < hooks_.size(); ++i) position.hooks_behind.push_back(hooks_[i].key);
+  return position;
+}
+
+void TrainerBase::resume_at(Position position, std::function<void()> restore) {
+  resume_ = Resume{std::move(position), std::move(restore)};
+}
+
+Dict TrainerBase::state_dict() const {
+  Dict state{{"iteration", completed_}};
+  Dict hooks;
+  for (const Registered& registered : hooks_) {
+    Dict own = registered.hook->state_dict();
+    if (!own.empty()) hooks.set(registered.key, std::move(own));
+  }
+  for (const auto& waiting : waiting_state_) hooks.set(waiting.key, waiting.value);
+  if (!hooks.empty()) state.set("hooks", std::move(hooks));
+  return state;
+}
+
+void TrainerBase::check_state_dict(const Dict& state) const {
+  const ValueView view(state);
+  view["iteration"].as_int();
+  const auto hooks = view.find("hooks");
+  if (!hooks) return;
+  for (const auto& entry : hooks->as_dict()) (*hooks)[entry.key.string()].as_dict();
+  for (const Registered& registered : hooks_) {
+    const auto own = hooks->find(registered.key);
+    if (!own) continue;
+    try {
+      registered.hook->check_state_dict(own->as_dict());
+    } catch (const FormatError& error) {
+      throw FormatError(fmt::format("hooks.{}: {}", registered.key, error.what()));
+    }
+  }
+}
+
+void TrainerBase::load_state_dict(const Dict& state) {
+  const ValueView view(state);
+  completed_ = view["iteration"].as_int();
+  iter_ = completed_;
+  start_iter_ = completed_ + 1;
+  waiting_state_.clear();
+  const Value* hooks = state.find("hooks");
+  if (hooks == nullptr) return;
+  for (const auto& entry : hooks->as_dict()) {
+    const std::string key = entry.key.string();
+    const auto found = std::find_if(hooks_.begin(), hooks_.end(), [&](const Registered& each) { return each.key == key; });
+    if (found != hooks_.end()) {
+      found->hook->load_state_dict(entry.value.as_dict());
+      continue;
+    }
+    log_warning(fmt::format("Cannot find the hook '{}': its state is kept for a hook registered later", key));
+    waiting_state_.set(entry.key, deep_clone(entry.value));
+  }
+}
+
+}  // namespace treadle
