@@ -1,0 +1,7 @@
+#pragma once
+
+/// Everything of the room `models`.
+#include <treadle/models/image_classifier.hpp>
+#include <treadle/models/make_model.hpp>
+#include <treadle/models/model.hpp>
+#include <treadle/models/model_registry.hpp>

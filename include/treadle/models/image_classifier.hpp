@@ -1,0 +1,50 @@
+#pragma once
+
+#include <treadle/models/model.hpp>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace treadle {
+
+/// What a backbone is built from. Which fields count depends on the backbone.
+struct BackboneOptions {
+  std::string name = "SmallCnn";      ///< a registered backbone
+  std::int64_t in_channels = 1;       ///< of the images, at least 1
+  std::int64_t image_size = 28;       ///< height and width in pixels; SmallCnn needs at least 4
+  std::int64_t num_classes = 10;      ///< outputs, at least 2
+  double dropout = 0.25;              ///< probability in [0, 1) of zeroing an activation of the hidden layer
+};
+void validate(const BackboneOptions& options);
+
+struct ImageClassifierOptions {
+  BackboneOptions backbone;
+  /// Per channel, on the scale 0…255: the network sees (image - mean) / std.
+  std::vector<double> pixel_mean = {127.5};
+  std::vector<double> pixel_std = {127.5};
+};
+/// Throws ConfigError that names the field and its range.
+void validate(const ImageClassifierOptions& options);
+
+/// Classifies images. Loop thread only.
+///
+/// Reads "image" (uint8 or float on the scale 0…255, [N, C, H, W]) and, for losses, "label" (int64, [N]). Losses: {"loss_cls": mean
+/// cross entropy}. Predictions: {"scores": probabilities, [num_classes]} per sample. Its parameters are those of its `backbone`.
+class ImageClassifier final : public Model {
+ public:
+  explicit ImageClassifier(const ImageClassifierOptions& options);
+  LossDict losses(const Batch& batch) override;
+  List predict(const Batch& batch) override;
+  /// The pixel statistics come from the config, not from a checkpoint.
+  std::vector<std::string> non_persistent() const override { return {"pixel_mean", "pixel_std"}; }
+
+ private:
+  at::Tensor logits(const Batch& batch);
+
+  std::function<at::Tensor(const at::Tensor&)> forward_;
+  at::Tensor pixel_mean_;
+  at::Tensor pixel_std_;
+};
+
+}  // namespace treadle

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <treadle/base/registry.hpp>
+#include <treadle/models/image_classifier.hpp>
+
+#include <functional>
+#include <memory>
+
+namespace treadle {
+
+/// Name → a function that builds a model. "ImageClassifier" is there from the start; programs add their own before a run begins.
+using ModelFactory = std::function<std::shared_ptr<Model>(const ImageClassifierOptions&)>;
+Registry<ModelFactory>& model_registry();
+
+/// A network that gives logits [N, num_classes] for images [N, C, H, W], and the function that runs it.
+struct Backbone {
+  std::shared_ptr<torch::nn::Module> module;
+  std::function<at::Tensor(const at::Tensor&)> forward;
+};
+/// Name → a function that builds a backbone. "SmallCnn" is there from the start.
+using BackboneFactory = std::function<Backbone(const BackboneOptions&)>;
+Registry<BackboneFactory>& backbone_registry();
+
+}  // namespace treadle

@@ -1,0 +1,52 @@
+#include <models/small_cnn.hpp>
+
+#include <ATen/ops/max_pool2d.h>
+#include <torch/nn/modules/batchnorm.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/nn/modules/dropout.h>
+#include <torch/nn/modules/linear.h>
+
+namespace treadle {
+namespace {
+
+class SmallCnn final : public torch::nn::Module {
+ public:
+  explicit SmallCnn(const BackboneOptions& options) : Module("SmallCnn") {
+    const std::int64_t pooled = options.image_size / 2 / 2;
+    conv1_ = register_module("conv1", conv3x3(options.in_channels, 32));
+    norm1_ = register_module("norm1", torch::nn::BatchNorm2d(32));
+    conv2_ = register_module("conv2", conv3x3(32, 64));
+    norm2_ = register_module("norm2", torch::nn::BatchNorm2d(64));
+    dropout_ = register_module("dropout", torch::nn::Dropout(options.dropout));
+    hidden_ = register_module("hidden", torch::nn::Linear(64 * pooled * pooled, 128));
+    output_ = register_module("output", torch::nn::Linear(128, options.num_classes));
+  }
+
+  at::Tensor forward(const at::Tensor& image) {
+    at::Tensor x = at::max_pool2d(norm1_(conv1_(image)).relu_(), 2);
+    x = at::max_pool2d(norm2_(conv2_(x)).relu_(), 2);
+    x = hidden_(dropout_(x.flatten(1))).relu_();
+    return output_(dropout_(x));
+  }
+
+ private:
+  // Batch norm follows and has a bias of its own.
+  static torch::nn::Conv2d conv3x3(std::int64_t in, std::int64_t out) {
+    return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false));
+  }
+
+  torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr};
+  torch::nn::BatchNorm2d norm1_{nullptr}, norm2_{nullptr};
+  torch::nn::Dropout dropout_{nullptr};
+  torch::nn::Linear hidden_{nullptr}, output_{nullptr};
+};
+
+}  // namespace
+
+Backbone make_small_cnn(const BackboneOptions& options) {
+  validate(options);
+  auto module = std::make_shared<SmallCnn>(options);
+  return {module, [network = module.get()](const at::Tensor& image) { return network->forward(image); }};
+}
+
+}  // namespace treadle
