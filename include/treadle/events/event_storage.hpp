@@ -43,9 +43,9 @@ struct ImageEvent {
 struct HistogramEvent {
   std::string name;
   std::int64_t iteration;
-  double min, max, sum, sum_squares;
-  std::int64_t number;
-  std::vector<double> limits, counts;
+  double min = 0, max = 0, sum = 0, sum_squares = 0;
+  std::int64_t number = 0;
+  std::vector<double> limits{}, counts{};
 };
 
 /// What a run records: scalars with their history, images and histograms, each with its iteration. One thread at a time.
@@ -141,8 +141,9 @@ class EventStorage final : public Stateful {
     using is_transparent = void;
     std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
   };
-  Slot& slot(std::string_view name, bool smoothing_hint);
   const Slot* find(std::string_view name) const noexcept;
+  std::uint32_t add_slot(std::string_view full_name, bool smoothing_hint);
+  void warn_dropped(bool dropped);
 
   EventStorageOptions options_;
   std::int64_t iter_;

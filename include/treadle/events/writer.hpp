@@ -44,6 +44,7 @@ class GuardedWriter final : public EventWriter {
  private:
   template <class F>
   void guard(F&& action);
+  void failed(const char* what);
 
   std::unique_ptr<EventWriter> writer_;
   std::string name_;

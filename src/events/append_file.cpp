@@ -1,0 +1,69 @@
+#include <treadle/base/errors.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "events/append_file.hpp"
+
+namespace treadle {
+
+AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw IoError("open", path_, errno);
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) {
+    const int error = errno;
+    close();
+    throw IoError("look at", path_, error);
+  }
+  size_ = status.st_size;
+}
+
+void AppendFile::append(std::string_view data) {
+  std::size_t written = 0;
+  while (written < data.size()) {
+    const ssize_t n = ::write(descriptor_, data.data() + written, data.size() - written);
+    if (n >= 0) {
+      written += static_cast<std::size_t>(n);
+      continue;
+    }
+    if (errno == EINTR) continue;
+    const int error = errno;
+    if (written > 0 && ::ftruncate(descriptor_, size_) != 0) size_ += static_cast<std::int64_t>(written);
+    throw IoError("write to", path_, error);
+  }
+  size_ += static_cast<std::int64_t>(data.size());
+}
+
+void AppendFile::truncate(std::int64_t size) {
+  if (::ftruncate(descriptor_, size) != 0) throw IoError("cut back", path_, errno);
+  size_ = size;
+}
+
+std::string AppendFile::read(std::int64_t offset, std::int64_t length) const {
+  std::string data(static_cast<std::size_t>(length), '\0');
+  std::size_t got = 0;
+  while (got < data.size()) {
+    const ssize_t n = ::pread(descriptor_, data.data() + got, data.size() - got, offset + static_cast<std::int64_t>(got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw IoError("read", path_, errno);
+    if (n == 0) break;
+    got += static_cast<std::size_t>(n);
+  }
+  data.resize(got);
+  return data;
+}
+
+void AppendFile::sync() const noexcept {
+  if (descriptor_ >= 0) ::fdatasync(descriptor_);
+}
+
+void AppendFile::close() noexcept {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  descriptor_ = -1;
+}
+
+}  // namespace treadle

@@ -1,0 +1,88 @@
+#include <treadle/base/value_view.hpp>
+
+#include <algorithm>
+#include <map>
+
+#include "events/scalar_cursor.hpp"
+
+namespace treadle {
+namespace {
+
+/// The lines of one iteration, the last one first.
+using Lines = std::vector<ScalarLine>;
+
+void add(std::map<std::int64_t, Lines>& lines, std::int64_t iteration, const std::string& name, double value) {
+  Lines& same = lines[iteration];
+  const auto has_name = [&](const ScalarLine& line) {
+    return std::any_of(line.scalars.begin(), line.scalars.end(), [&](const auto& scalar) { return scalar.first == name; });
+  };
+  auto line = std::find_if_not(same.begin(), same.end(), has_name);
+  if (line == same.end()) line = same.insert(same.end(), ScalarLine{iteration, {}});
+  line->scalars.emplace_back(name, value);
+}
+
+}  // namespace
+
+std::int64_t ScalarCursor::written(const std::string& name, const HistoryBuffer& history) const {
+  const auto found = written_.find(name);
+  // A count beyond the history's belongs to another history: the storage began anew.
+  return found == written_.end() || found->second > history.count() ? 0 : found->second;
+}
+
+std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const {
+  std::map<std::int64_t, Lines> lines;
+  const auto latest = storage.latest_with_smoothing_hint(window_);
+  const auto histories = storage.histories();
+  const auto hints = storage.smoothing_hints();
+  for (std::size_t i = 0; i < latest.size(); ++i) {
+    const auto& [name, newest] = latest[i];
+    const HistoryBuffer& history = *histories[i].second;
+    if (hints[i].second) {
+      if (newest.iteration > last_write_) add(lines, newest.iteration, name, newest.value);
+      continue;
+    }
+    const bool one = std::find(latest_only_.begin(), latest_only_.end(), name) != latest_only_.end();
+    const std::int64_t fresh = std::min({history.count() - written(name, history), history.size(), one ? 1 : history.size()});
+    for (std::int64_t k = 0; k < fresh; ++k) {
+      const HistoryBuffer::Sample& sample = history[history.size() - 1 - k];
+      add(lines, sample.iteration, name, sample.value);
+    }
+  }
+  std::vector<ScalarLine> result;
+  for (auto& [iteration, same] : lines) std::move(same.rbegin(), same.rend(), std::back_inserter(result));
+  return result;
+}
+
+void ScalarCursor::advance(const EventStorage& storage) {
+  for (const auto& [name, newest] : storage.latest()) last_write_ = std::max(last_write_, newest.iteration);
+  const auto histories = storage.histories();
+  const auto hints = storage.smoothing_hints();
+  for (std::size_t i = 0; i < hints.size(); ++i) {
+    if (!hints[i].second) written_[hints[i].first] = histories[i].second->count();
+  }
+}
+
+Dict ScalarCursor::state_dict() const {
+  // In the order of the names, so that equal runs have equal checkpoints.
+  const std::map<std::string, std::int64_t> sorted(written_.begin(), written_.end());
+  Dict written;
+  for (const auto& [name, count] : sorted) written.set(name, count);
+  return {{"last_write", last_write_}, {"written", std::move(written)}};
+}
+
+void ScalarCursor::check_state_dict(const Dict& state) const {
+  const ValueView view(state);
+  view["last_write"].as_int();
+  for (const Dict::Entry& entry : view["written"].as_dict()) {
+    entry.key.string();
+    view["written"][entry.key].as_int();
+  }
+}
+
+void ScalarCursor::load_state_dict(const Dict& state) {
+  last_write_ = state.at("last_write").as_int();
+  written_.clear();
+  for (const Dict::Entry& entry : state.at("written").as_dict()) written_[entry.key.string()] = entry.value.as_int();
+}
+
+}  // namespace treadle

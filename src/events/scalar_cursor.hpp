@@ -1,0 +1,40 @@
+#pragma once
+
+#include <treadle/events/event_storage.hpp>
+
+namespace treadle {
+
+/// The scalars of one iteration that a writer has yet to write.
+struct ScalarLine {
+  std::int64_t iteration;
+  std::vector<std::pair<std::string, double>> scalars;
+};
+
+/// Knows what a writer has already written of a storage's scalars.
+///
+/// Detectron2's rule for smoothed scalars: the median at the newest iteration, when that is above the highest that was newest for any
+/// scalar at the write before. Of unsmoothed ones every value is new once, at its own iteration.
+class ScalarCursor final : public Stateful {
+ public:
+  ScalarCursor(std::int64_t window, std::vector<std::string> latest_only) : window_(window), latest_only_(std::move(latest_only)) {}
+
+  /// What is new, by ascending iteration; of two values of one scalar for one iteration the newer stands in the later line.
+  std::vector<ScalarLine> pending(const EventStorage& storage) const;
+  /// Takes all that is pending as written.
+  void advance(const EventStorage& storage);
+
+  /// `last_write` (an iteration) and `written` (values by name of unsmoothed scalar).
+  Dict state_dict() const override;
+  void check_state_dict(const Dict& state) const override;
+  void load_state_dict(const Dict& state) override;
+
+ private:
+  std::int64_t written(const std::string& name, const HistoryBuffer& history) const;
+
+  std::int64_t window_;
+  std::vector<std::string> latest_only_;
+  std::int64_t last_write_ = -1;
+  std::unordered_map<std::string, std::int64_t> written_;
+};
+
+}  // namespace treadle
