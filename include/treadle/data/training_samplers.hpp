@@ -41,10 +41,10 @@ class EpochSampler : public Sampler {
   };
   struct Place {
     std::int64_t position;
-    Epoch epoch;
+    std::int64_t epoch_start;
     at::Generator generator;
   };
-  Epoch draw(std::int64_t start, at::Generator& generator) const;
+  void draw_next();
   Place read(const Dict& state) const;
 
   const char* kind_;
@@ -53,7 +53,9 @@ class EpochSampler : public Sampler {
   std::shared_ptr<Group> group_;
   std::int64_t position_ = 0;  // of rank 0's next element; the epoch it lies in is the first of epochs_
   std::deque<Epoch> epochs_;   // without gaps; several when an epoch is shorter than the number of ranks
-  at::Generator generator_;    // as it is after the last of epochs_
+  std::int64_t next_start_ = 0;  // where the epoch behind the last of epochs_ begins
+  at::Tensor next_generator_;    // the state of generator_, which is to draw that epoch
+  at::Generator generator_;
 };
 
 struct TrainingSamplerOptions {
@@ -78,6 +80,7 @@ struct RandomSubsetOptions {
   std::optional<std::int64_t> seed;         ///< of the order
   std::optional<std::int64_t> subset_seed;  ///< of the choice; absent: drawn at random, the same on all ranks
 };
+void validate(const RandomSubsetOptions& options);
 
 /// A random part of the data set, chosen once, then gone through as TrainingSampler does. The seed of the choice is not in the state:
 /// a run to be resumed gives one. Throws ConfigError when the options are out of range or the part is empty.

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace treadle {
+
+/// Threads that run tasks in the order of their submission. `submit` and `wait` belong to one thread.
+class LoaderWorkers {
+ public:
+  /// One piece of work. `run` must not throw, and comes soon to its end after `cancel`, which any thread may call.
+  class Task {
+   public:
+    virtual ~Task() = default;
+    virtual void run() noexcept = 0;
+    virtual void cancel() noexcept = 0;
+
+   private:
+    friend class LoaderWorkers;
+    bool done_ = false;  // guarded by mutex_
+  };
+
+  explicit LoaderWorkers(int count);
+  /// Cancels what is under way and waits for it; what has not begun is dropped.
+  ~LoaderWorkers();
+  LoaderWorkers(const LoaderWorkers&) = delete;
+  LoaderWorkers& operator=(const LoaderWorkers&) = delete;
+
+  void submit(std::shared_ptr<Task> task);
+  /// Returns when `task`, which was submitted, is done.
+  void wait(const Task& task);
+  /// Cancels every submitted task that is not done, and forgets those that have not begun.
+  void cancel_all();
+
+ private:
+  void work(std::size_t self);
+  void stop_all();
+
+  std::mutex mutex_;
+  std::condition_variable submitted_;
+  std::condition_variable finished_;
+  std::deque<std::shared_ptr<Task>> waiting_;
+  std::vector<std::shared_ptr<Task>> running_;  // one per thread, null when it is idle
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+/// Makes parallel regions of LibTorch that this thread enters run on this thread alone.
+void use_one_thread_for_math();
+
+}  // namespace treadle
