@@ -1,0 +1,9 @@
+#pragma once
+
+/// Every hook that comes with Treadle.
+#include <treadle/hooks/callback_hook.hpp>
+#include <treadle/hooks/eval_hook.hpp>
+#include <treadle/hooks/iteration_timer.hpp>
+#include <treadle/hooks/lr_scheduler.hpp>
+#include <treadle/hooks/periodic_checkpointer.hpp>
+#include <treadle/hooks/periodic_writer.hpp>

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <treadle/engine/hook_base.hpp>
+
+#include <functional>
+
+namespace treadle::hooks {
+
+struct EvalHookOptions {
+  std::int64_t period = 0;       ///< iterations between evaluations; 0: only at the end
+  bool eval_after_train = true;  ///< evaluate when the run is complete
+};
+/// Throws ConfigError that names the field.
+void validate(const EvalHookOptions& options);
+
+/// Calls a function that evaluates, and records its results (nested Dicts of numbers, names joined by "/") as scalars that are not smoothed.
+/// It runs every `period` iterations but the last, and at the end of a run that is complete, never after a failure or a stop. Loop
+/// thread only; all ranks call the function, the results of the main process count. Throws FormatError that names a result that is no number.
+class EvalHook final : public HookBase {
+ public:
+  /// Throws Error when `evaluate` is empty.
+  explicit EvalHook(std::function<Dict()> evaluate, EvalHookOptions options = {});
+  Phase phase() const override { return Phase::evaluation; }
+  void after_step(TrainerBase& trainer) override;
+  void after_train(TrainerBase& trainer) override;
+
+ private:
+  void evaluate(TrainerBase& trainer);
+  std::function<Dict()> evaluate_;
+  EvalHookOptions options_;
+};
+
+}  // namespace treadle::hooks

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <treadle/engine/hook_base.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace treadle {
+class Checkpointer;
+}
+
+namespace treadle::hooks {
+
+struct PeriodicCheckpointerOptions {
+  std::int64_t period = 5000;              ///< iterations from save to save, at least 1
+  std::optional<std::int64_t> max_to_keep;  ///< periodic checkpoints kept, at least 1; without a value all
+  std::string file_prefix = "model";
+};
+/// Throws ConfigError that names the field.
+void validate(const PeriodicCheckpointerOptions& options);
+
+/// Saves `model_0000999` after iteration 999 and so on, `model_final` after the last one, and, when the run is stopped early, the iteration
+/// it stopped at. Loop thread only; all ranks. The checkpointer is borrowed.
+class PeriodicCheckpointer final : public HookBase {
+ public:
+  explicit PeriodicCheckpointer(Checkpointer& checkpointer, PeriodicCheckpointerOptions options = {});
+  Phase phase() const override { return Phase::checkpoint; }
+  void before_train(TrainerBase& trainer) override;
+  void after_step(TrainerBase& trainer) override;
+  void after_train(TrainerBase& trainer) override;
+
+ private:
+  void save(TrainerBase& trainer, const std::string& name, std::int64_t iteration);
+  void forget_oldest(TrainerBase& trainer, const std::string& newest);
+
+  Checkpointer& checkpointer_;
+  PeriodicCheckpointerOptions options_;
+  std::int64_t saved_iteration_ = -1;
+  std::vector<std::string> recent_;  // names of the periodic checkpoints of this run, the oldest first
+};
+
+}  // namespace treadle::hooks
