@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,8 +49,8 @@ class ReadableFile {
 /// One entry of a folder.
 struct FolderEntry {
   std::string name;
-  bool is_file = false;            ///< a regular file, or a link to one
-  std::int64_t modified_ns = 0;    ///< time of the last change, nanoseconds since an epoch of the file system's own
+  bool is_file = false;          ///< a regular file, or a link to one
+  std::int64_t modified_ns = 0;  ///< time of the last change, nanoseconds since an epoch of the file system's own
 };
 
 /// Where checkpoints live. The local file system below is one; a user can add a store, and the tests add one that fails on purpose.
@@ -84,8 +84,12 @@ class FileSystem {
 /// The file system of this machine.
 std::shared_ptr<FileSystem> local_file_system();
 
-/// Replaces the content of `path` so that a power failure leaves the old or the new content, never a mixture: a temporary file in the same folder,
-/// fsync, rename, fsync of the folder. Returns when the new content is durable. Throws IoError; then `path` is as it was.
+/// Replaces the content of `path` by what `write` writes, so that a crash or power failure leaves the old or the new content, never a
+/// mixture: a temporary file in the same folder, fsync, rename, fsync of the folder. Returns when the new content is durable; with
+/// `durable` false, when it is in place. Throws IoError and what `write` throws; then `path` is as it was, unless the last step failed.
+void commit_file(FileSystem& files, const std::filesystem::path& path, bool durable, const std::function<void(WritableFile&)>& write);
+
+/// `commit_file` of a text.
 void write_file_durably(FileSystem& files, const std::filesystem::path& path, std::string_view content);
 
 /// The whole content of a small file. Throws IoError, also when the file is larger than `max_bytes`.

@@ -1,0 +1,77 @@
+#include "checkpoint/pickle_globals.hpp"
+
+#include "checkpoint/dtype_names.hpp"
+
+namespace treadle {
+
+namespace {
+
+struct Entry {
+  std::string_view module;
+  std::string_view name;
+  Global global;
+};
+
+// Python 2 called the module of built-in names __builtin__, and numpy moved its core.
+constexpr Entry kEntries[] = {
+    {"collections", "OrderedDict", Global::ordered_dict},
+    {"collections", "defaultdict", Global::default_dict},
+    {"collections", "Counter", Global::counter},
+    {"builtins", "set", Global::set},
+    {"builtins", "frozenset", Global::frozen_set},
+    {"builtins", "bytearray", Global::byte_array},
+    {"builtins", "bytes", Global::bytes},
+    {"builtins", "complex", Global::complex},
+    {"builtins", "list", Global::factory},
+    {"builtins", "dict", Global::factory},
+    {"builtins", "tuple", Global::factory},
+    {"builtins", "int", Global::factory},
+    {"builtins", "float", Global::factory},
+    {"builtins", "str", Global::factory},
+    {"_codecs", "encode", Global::encode},
+    {"torch", "Size", Global::size},
+    {"torch", "device", Global::device},
+    {"torch.storage", "UntypedStorage", Global::untyped_storage},
+    {"torch", "UntypedStorage", Global::untyped_storage},
+    {"torch._utils", "_rebuild_tensor", Global::rebuild_tensor},
+    {"torch._utils", "_rebuild_tensor_v2", Global::rebuild_tensor_v2},
+    {"torch._utils", "_rebuild_tensor_v3", Global::rebuild_tensor_v3},
+    {"torch._utils", "_rebuild_parameter", Global::rebuild_parameter},
+    {"torch._utils", "_rebuild_parameter_with_state", Global::rebuild_parameter_with_state},
+    {"torch._utils", "_rebuild_sparse_tensor", Global::rebuild_sparse},
+    {"torch.serialization", "_get_layout", Global::get_layout},
+    {"numpy._core.multiarray", "_reconstruct", Global::numpy_reconstruct},
+    {"numpy._core.multiarray", "scalar", Global::numpy_scalar},
+    {"numpy._core.numeric", "_frombuffer", Global::numpy_from_buffer},
+    {"numpy", "ndarray", Global::numpy_array},
+    {"numpy", "dtype", Global::numpy_dtype},
+};
+
+std::string_view modern_module(std::string_view module) {
+  if (module == "__builtin__") return "builtins";
+  if (module == "numpy.core.multiarray") return "numpy._core.multiarray";
+  if (module == "numpy.core.numeric") return "numpy._core.numeric";
+  return module;
+}
+
+}  // namespace
+
+std::optional<KnownGlobal> find_global(std::string_view module, std::string_view name) {
+  module = modern_module(module);
+  for (const Entry& entry : kEntries) {
+    if (entry.module == module && entry.name == name) return KnownGlobal{entry.global};
+  }
+  if (module != "torch") return std::nullopt;
+  if (auto dtype = dtype_of_storage_class(name)) return KnownGlobal{Global::storage, *dtype};
+  if (auto dtype = dtype_of_name(name)) return KnownGlobal{Global::dtype, *dtype};
+  return std::nullopt;
+}
+
+std::string_view to_string(Global global) noexcept {
+  for (const Entry& entry : kEntries) {
+    if (entry.global == global) return entry.name;
+  }
+  return global == Global::dtype ? "dtype" : "storage class";
+}
+
+}  // namespace treadle

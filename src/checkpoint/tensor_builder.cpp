@@ -1,0 +1,206 @@
+#include "checkpoint/tensor_builder.hpp"
+
+#include "checkpoint/dtype_names.hpp"
+#include "checkpoint/text_encoding.hpp"
+#include "checkpoint/unpickler.hpp"
+
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
+#include <ATen/ops/_validate_sparse_coo_tensor_args.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace treadle {
+
+static_assert(std::endian::native == std::endian::little, "tensors are read into memory as they stand in the file");
+
+namespace {
+
+// What LibTorch's kernels can walk over.
+constexpr std::size_t kMaxRank = 64;
+// A TensorImpl with its bookkeeping, about.
+constexpr std::uint64_t kTensorHeap = 320;
+
+bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
+bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) { return !__builtin_add_overflow(a, b, &sum); }
+
+}  // namespace
+
+void reverse_bytes(void* data, std::size_t nbytes, std::size_t unit) noexcept {
+  if (unit < 2) return;
+  auto* bytes = static_cast<unsigned char*>(data);
+  for (std::size_t i = 0; i + unit <= nbytes; i += unit) std::reverse(bytes + i, bytes + i + unit);
+}
+
+TensorBuilder::TensorBuilder(PickleGraph& graph, const ByteSource& source, StorageReader* storages, const ConversionOptions& options)
+    : graph_(graph), source_(source), storages_(storages), options_(options), array_bytes_left_(source.limit()) {
+  graph_.charge(8 * (graph.tensors.size() + graph.arrays.size() + graph.storages.size()));
+  tensors_.resize(graph.tensors.size());
+  arrays_.resize(graph.arrays.size());
+  storage_cache_.resize(graph.storages.size());
+}
+
+std::vector<std::int64_t> TensorBuilder::numbers(NodeId tuple, const char* what, std::uint64_t position) const {
+  if (graph_.count(tuple) > kMaxRank) fail(fmt::format("a tensor of more than {} dimensions", kMaxRank), position);
+  std::vector<std::int64_t> values;
+  for (NodeId item : graph_.items(tuple)) {
+    const Node& node = graph_[item];
+    if (node.kind != NodeKind::integer) fail(fmt::format("a {} of a tensor is no integer of 64 bits", what), position);
+    values.push_back(static_cast<std::int64_t>(node.wide));
+    if (values.back() < 0) fail(fmt::format("a {} of a tensor is negative", what), position);
+  }
+  return values;
+}
+
+void TensorBuilder::check_extent(Geometry& geometry, std::uint64_t position) const {
+  bool empty = std::find(geometry.sizes.begin(), geometry.sizes.end(), 0) != geometry.sizes.end();
+  bool fits = true;
+  std::uint64_t last = 0;
+  for (std::size_t i = 0; i < geometry.sizes.size(); ++i) {
+    auto size = static_cast<std::uint64_t>(geometry.sizes[i]);
+    std::uint64_t step = 0;
+    fits = fits && multiply(geometry.count, std::max<std::uint64_t>(size, 1), geometry.count);
+    if (!empty) fits = fits && multiply(size - 1, static_cast<std::uint64_t>(geometry.strides[i]), step) && add(last, step, last);
+  }
+  if (!fits || geometry.count > (std::uint64_t{1} << 60) || last > (std::uint64_t{1} << 60)) {
+    fail("the sizes and strides of a tensor exceed any memory", position);
+  }
+  if (empty) geometry.count = 0;
+  geometry.reach = empty ? 0 : last + 1;
+}
+
+at::Tensor TensorBuilder::tensor(std::uint64_t number) {
+  at::Tensor& cached = tensors_[number];
+  if (!cached.defined()) {
+    graph_.charge(kTensorHeap);
+    cached = build(graph_.tensors[number]);
+  }
+  return cached;
+}
+
+at::Tensor TensorBuilder::build(const TensorSpec& spec) {
+  Geometry geometry{.sizes = numbers(spec.sizes, "size", spec.position), .strides = numbers(spec.strides, "stride", spec.position)};
+  if (geometry.sizes.size() != geometry.strides.size()) fail("a tensor has not as many strides as sizes", spec.position);
+  check_extent(geometry, spec.position);
+  const StorageView& view = graph_.views[spec.view];
+  std::uint64_t size = c10::elementSize(spec.dtype);
+  std::uint64_t available = view.nbytes / size;
+  if (spec.offset < 0) fail("the offset of a tensor is negative", spec.position);
+  auto offset = static_cast<std::uint64_t>(spec.offset);
+  if (offset > available || geometry.reach > available - offset) {
+    fail(fmt::format("a tensor reaches to element {} of a storage that has {}", offset + geometry.reach, available), spec.position);
+  }
+  if (geometry.count * size > options_.file_size && !options_.allow_expanded) {
+    fail(fmt::format("a tensor stands for {} bytes in a file of {}; load it with allow_expanded if that is intended",
+                     geometry.count * size, options_.file_size),
+         spec.position);
+  }
+  auto options = at::TensorOptions().dtype(spec.dtype);
+  if (!options_.read_tensors) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
+  auto result = at::empty({0}, options);
+  result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes, geometry.strides);
+  if (spec.conjugate || spec.negative) {
+    if (!c10::isComplexType(spec.dtype) && spec.conjugate) fail("a conjugate tensor of a dtype that is not complex", spec.position);
+    result._set_conj(spec.conjugate);
+    result._set_neg(spec.negative);
+  }
+  return result;
+}
+
+const c10::Storage& TensorBuilder::storage(std::uint32_t number) {
+  c10::Storage& cached = storage_cache_[number];
+  if (!cached) {
+    graph_.charge(kTensorHeap);
+    cached = storages_->read(number);
+  }
+  return cached;
+}
+
+at::Tensor TensorBuilder::sparse(NodeId node) {
+  auto parts = graph_.items(node);
+  auto indices = tensor(graph_[parts[0]].wide);
+  auto values = tensor(graph_[parts[1]].wide);
+  std::uint64_t position = graph_.tensors[graph_[parts[0]].wide].position;
+  if (!options_.read_tensors) fail("a sparse tensor cannot be read without its data", position);
+  Geometry geometry{.sizes = numbers(parts[2], "size", position), .strides = {}};
+  geometry.strides.assign(geometry.sizes.size(), 0);
+  check_extent(geometry, position);
+  std::optional<bool> coalesced;
+  if (parts.size() == 4) coalesced = graph_[parts[3]].wide != 0;
+  try {
+    at::_validate_sparse_coo_tensor_args(indices, values, geometry.sizes, coalesced);
+    return at::_sparse_coo_tensor_unsafe(indices, values, geometry.sizes, {}, {}, {}, {}, coalesced);
+  } catch (const c10::Error& error) {
+    fail(fmt::format("a sparse tensor does not fit together: {}", error.what_without_backtrace()), position);
+  }
+}
+
+Value TensorBuilder::array(std::uint64_t number) {
+  const ArraySpec& spec = graph_.arrays[number];
+  at::Tensor& cached = arrays_[number];
+  if (!cached.defined()) {
+    if (!spec.built) fail("a numpy array without content", spec.position);
+    graph_.charge(kTensorHeap);
+    cached = array_tensor(spec);
+  }
+  return spec.scalar ? scalar(cached) : Value(cached);
+}
+
+at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
+  Geometry geometry{.sizes = numbers(spec.shape, "size", spec.position), .strides = {}};
+  geometry.strides.resize(geometry.sizes.size());
+  std::int64_t step = 1;
+  bool fits = true;
+  for (std::size_t k = 0; k < geometry.sizes.size(); ++k) {
+    std::size_t i = spec.fortran ? k : geometry.sizes.size() - 1 - k;
+    geometry.strides[i] = step;
+    fits = fits && !__builtin_mul_overflow(step, std::max<std::int64_t>(geometry.sizes[i], 1), &step);
+  }
+  if (!fits) fail("the shape of a numpy array exceeds any memory", spec.position);
+  check_extent(geometry, spec.position);
+
+  const Node& data = graph_[spec.data];
+  bool owned = data.form == TextForm::owned;
+  std::string_view stored = owned ? std::string_view(graph_.strings[data.wide]) : source_.read_so_far().substr(data.wide, data.small);
+  // Text of Python 2 is bytes; text of Python 3 that stands for bytes was marked by its encoding.
+  bool decode = data.form == TextForm::narrow;
+  if (data.kind == NodeKind::text && data.form != TextForm::latin1) fail("the content of a numpy array is text", spec.position);
+  std::uint64_t nbytes = decode ? *narrow_length(stored) : stored.size();
+  std::uint64_t size = c10::elementSize(spec.type.dtype);
+  if (geometry.count * size != nbytes) {
+    fail(fmt::format("a numpy array of {} elements of {} bytes has a content of {} bytes", geometry.count, size, nbytes), spec.position);
+  }
+  auto options = at::TensorOptions().dtype(spec.type.dtype);
+  if (!options_.read_tensors && !spec.scalar) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  if (nbytes > array_bytes_left_) fail("the numpy arrays hold more bytes than the file", spec.position);
+  array_bytes_left_ -= nbytes;
+  auto result = at::empty_strided(geometry.sizes, geometry.strides, options);
+  auto* out = static_cast<char*>(result.mutable_data_ptr());
+  if (nbytes > 0 && decode) narrow(stored, out);
+  if (nbytes > 0 && !decode) std::memcpy(out, stored.data(), nbytes);
+  if (spec.type.swapped) reverse_bytes(out, nbytes, swap_unit(spec.type.dtype));
+  if (spec.type.dtype == c10::ScalarType::Bool) {
+    for (std::uint64_t i = 0; i < nbytes; ++i) out[i] = out[i] != 0;
+  }
+  return result;
+}
+
+Value TensorBuilder::scalar(const at::Tensor& tensor) const {
+  auto dtype = tensor.scalar_type();
+  if (dtype == c10::ScalarType::Bool) return tensor.item().toBool();
+  if (dtype == c10::ScalarType::UInt64) {
+    auto value = *static_cast<const std::uint64_t*>(tensor.const_data_ptr());
+    return std::in_range<std::int64_t>(value) ? Value(value) : Value(std::to_string(value));
+  }
+  if (c10::isIntegralType(dtype, false)) return tensor.item().toLong();
+  if (c10::isFloatingType(dtype)) return tensor.item().toDouble();
+  auto value = tensor.item().toComplexDouble();
+  return Tuple{value.real(), value.imag()};
+}
+
+}  // namespace treadle
