@@ -49,7 +49,7 @@ c10::Device parse_device(const std::string& text) {
     throw ConfigError(fmt::format("\"{}\" is no device; expected \"cpu\", or an accelerator such as \"cuda\" or \"cuda:1\"", text));
   }
   if (device->is_cpu()) return *device;
-  const int count = c10::impl::hasDeviceGuardImpl(device->type()) ? count_devices(device->type()) : 0;
+  const int count = device->type() == accelerator_type() ? accelerator_count() : 0;
   if (count == 0 || (device->has_index() && device->index() >= count)) {
     throw ConfigError(fmt::format("this machine has no device \"{}\" ({} of that kind found); set MODEL.DEVICE to \"cpu\"", text, count));
   }

@@ -18,11 +18,11 @@ namespace {
 constexpr const char* kPattern = "[%m/%d %H:%M:%S %n]: %v";
 constexpr std::string_view kClearLine = "\r\033[2K";
 
-bool console_is_terminal() { return isatty(STDERR_FILENO) == 1; }
+bool console_is_terminal() { return isatty(STDOUT_FILENO) == 1; }
 
 std::size_t terminal_width() {
   winsize size{};
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
 }
 
 /// Keeps the first `width` characters of UTF-8 text; a continuation byte takes no column.
@@ -35,7 +35,7 @@ std::string fit(std::string_view text, std::size_t width) {
   return std::string(text.substr(0, end));
 }
 
-/// stderr, with at most one line that stays below the log.
+/// stdout, with at most one line that stays below the log.
 class Console {
  public:
   Console() : terminal_(console_is_terminal()), colored_(terminal_ && std::getenv("NO_COLOR") == nullptr) {}
@@ -66,8 +66,8 @@ class Console {
 
  private:
   static void put(const std::string& text) {
-    std::fwrite(text.data(), 1, text.size(), stderr);
-    std::fflush(stderr);
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
   }
 
   bool terminal_;
@@ -115,7 +115,10 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
 
 std::shared_ptr<spdlog::logger> make_logger(const LogOptions& options) {
   std::vector<spdlog::sink_ptr> sinks;
-  if (options.console) sinks.push_back(std::make_shared<ConsoleSink>());
+  if (options.console) {
+    sinks.push_back(std::make_shared<ConsoleSink>());
+    sinks.back()->set_level(to_spdlog(options.console_level));
+  }
   if (!options.file.empty()) {
     try {
       sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file.string()));

@@ -10,12 +10,13 @@ namespace treadle {
 
 enum class LogLevel { debug, info, warning, error };
 
-/// Where log lines go. Without a call of `configure_log`: info and above to stderr.
+/// Where log lines go. Without a call of `configure_log`: info and above to stdout.
 struct LogOptions {
   std::string name = "treadle";     ///< stands in every line
   std::filesystem::path file;       ///< appended to; empty for none. Flushed after every line.
-  bool console = true;              ///< stderr; coloured when it is a terminal and NO_COLOR is not set
-  LogLevel level = LogLevel::info;  ///< the least level that is written
+  bool console = true;              ///< stdout; coloured when it is a terminal and NO_COLOR is not set
+  LogLevel level = LogLevel::info;  ///< the least level that is written anywhere
+  LogLevel console_level = LogLevel::info;  ///< the least level that the console shows
 };
 
 /// Replaces the destinations of all log lines of this process. Throws IoError when the file cannot be opened.
@@ -29,7 +30,7 @@ void log_warning(std::string_view message);
 void log_error(std::string_view message);
 
 /// Shows `line` as the last line of the terminal, below the log lines, replacing the one before; an empty one removes it.
-/// Does nothing when stderr is no terminal or the console is off. Any thread.
+/// Does nothing when stdout is no terminal or the console is off. Any thread.
 void set_status_line(std::string_view line);
 /// True when `set_status_line` shows something.
 bool has_status_line() noexcept;
