@@ -1,0 +1,4 @@
+#pragma once
+
+/// Everything of the room `launch`.
+#include <treadle/launch/launch.hpp>
