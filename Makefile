@@ -11,7 +11,8 @@ FILES ?=
 CHANGED ?=
 
 release := build/release
-configure = cmake --preset release --log-level=NOTICE -DTORCH_PREFIX="$(TORCH_PREFIX)"
+# Errors go to stderr and stay visible.
+configure = cmake --preset release -DTORCH_PREFIX="$(TORCH_PREFIX)" -DTREADLE_BUILD_BENCHES=$(1) >/dev/null
 compile = cmake --build $(release) --parallel $(JOBS)
 ctest = tools/test.sh $(release) --parallel $(JOBS)
 
@@ -35,7 +36,7 @@ setup:
 	@tools/setup.sh
 
 build: setup
-	@$(configure) -DTREADLE_BUILD_BENCHES=OFF
+	@$(call configure,OFF)
 	@$(compile)
 
 demo: build
@@ -51,7 +52,7 @@ format: setup
 	@tools/lint.sh format $(FILES)
 
 bench: setup
-	@$(configure) -DTREADLE_BUILD_BENCHES=ON
+	@$(call configure,ON)
 	@$(compile)
 	@tools/bench.sh $(release)/benches
 
@@ -59,7 +60,7 @@ stress: build
 	@TREADLE_STRESS=1 TRIALS=$(TRIALS) tools/test.sh $(release) --label-regex '^stress$$' --timeout 3600
 
 docs: setup
-	@$(configure)
+	@$(call configure,OFF)
 	@cmake --build $(release) --target test_architecture --parallel $(JOBS)
 	@$(release)/tests/test_architecture --gtest_brief=1 --gtest_filter='Docs.*'
 

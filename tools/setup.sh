@@ -28,7 +28,7 @@ fail() {
 }
 
 stop_child() {
-  [[ -n $child ]] && kill "$child" 2>/dev/null && wait "$child" 2>/dev/null
+  [[ -n $child ]] && kill -- "-$child" 2>/dev/null && wait "$child" 2>/dev/null
   fail "interrupted; run it again to go on"
 }
 trap stop_child INT TERM
@@ -38,7 +38,7 @@ require_space() {
   local free_kib
   free_kib=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
   if [[ -n $free_kib ]] && ((free_kib / 1024 < $2)); then
-    fail "the disk of $1 has $((free_kib / 1024)) MiB free, $3 needs $2 MiB; make room, then run this again"
+    fail "the disk of $1 has $((free_kib / 1024)) MiB free, but $3 needs $2 MiB: make room, then run this again"
   fi
 }
 
@@ -48,7 +48,7 @@ quietly() {
   shift
   echo "setup: $what"
   printf '\n# %s\n' "$*" >>"$log"
-  "$@" >>"$log" 2>&1 </dev/null &
+  setsid "$@" >>"$log" 2>&1 </dev/null &  # a group of its own, so that an interrupt can end all of it
   child=$!
   while kill -0 "$child" 2>/dev/null; do
     sleep 0.2
@@ -68,12 +68,17 @@ log_says() {
   tac "$log" | sed '/^# /q' | grep -qiE "$1"
 }
 
+no_network="the network or its proxy does not answer; check the connection (and http_proxy, https_proxy), then run this again"
+network_failed() {
+  log_says 'could not (resolve|connect)|unable to connect|temporary failure|connection (failed|refused|broken|reset)|unreachable|ProxyError|NewConnectionError|ConnectTimeout|read ?timed ?out|Max retries exceeded'
+}
+
 # fail_from_log WHAT ADVICE: names the cause where the log shows a common one.
 fail_from_log() {
   if log_says 'no space left on device|enough free space|disk quota exceeded'; then
     fail "$1: the disk is full; make room (df -h shows where), then run this again"
-  elif log_says 'could not resolve|could not connect|unable to connect|temporary failure|connection (failed|refused|broken|reset)|network is unreachable|ProxyError|NewConnectionError|ConnectTimeout|ReadTimeout|read timed out|Max retries exceeded'; then
-    fail "$1: the network or its proxy does not answer; check the connection (and http_proxy, https_proxy), then run this again"
+  elif network_failed; then
+    fail "$1: $no_network"
   elif log_says 'could not get lock|unable to acquire the dpkg'; then
     fail "$1: another package manager is at work; wait until it ends, then run this again"
   elif log_says 'permission denied'; then
@@ -114,9 +119,12 @@ install_packages() {
   local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2)
   quietly "fetching the list of Debian packages" "${apt[@]}" update ||
     fail_from_log "apt-get update failed" "mend what it complains of, then run this again"
+  local lists_are_old=
+  network_failed && lists_are_old=1  # apt-get update calls that a warning
   quietly "installing ${#missing[@]} Debian package(s): ${missing[*]}" \
     "${apt[@]}" install -y --no-install-recommends "${missing[@]}" ||
     if log_says 'unable to locate package|has no installation candidate'; then
+      [[ $lists_are_old ]] && fail "installing ${missing[*]} failed: $no_network"
       fail "this system's package lists lack some of: ${missing[*]}; they are those of Debian 12 (main): check /etc/apt"
     else
       fail_from_log "installing ${missing[*]} failed" "run: sudo apt-get install -y ${missing[*]}"
@@ -151,11 +159,13 @@ install_torch() {
   venv_is_ready && return 0
   local python
   python=$(find_python) || fail "$python"
-  require_space "$root" $((need_venv + need_build)) "torch $torch_version and the build"
+  require_space "$root" $((need_venv + need_build)) "setting up torch and the build"
   prepare_folder
   venv_is_ready && return 0  # another setup made it while this one waited
   if [[ -e $venv/.unfinished ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    rm -rf "$venv" || fail "cannot remove the half-made $venv; check who owns it"
+    # A step of a killed run may still be writing there.
+    rm -rf "$venv" 2>/dev/null || { sleep 3 && rm -rf "$venv" 2>/dev/null; } ||
+      fail "cannot remove the half-made $venv; check who owns it"
     mkdir "$venv" && touch "$venv/.unfinished" || fail "cannot write in $root; check who owns the folder"
     quietly "making the Python environment .venv" "$python" -m venv "$venv" ||
       fail_from_log "making $venv with $python failed" "run: sudo apt-get install -y python3-venv"
@@ -167,7 +177,7 @@ install_torch() {
   quietly "installing torch $torch_version into .venv (a CPU build: 0.2 GB to download, 1 GB of disk; a CUDA build: 4 and 12)" \
     env TMPDIR="$venv/tmp" "$venv/bin/python" -m pip --disable-pip-version-check install --retries 2 --progress-bar off \
     "torch==$torch_version" numpy || {
-    if log_says 'no matching distribution|could not find a version' && ! log_says 'ProxyError|NewConnectionError|Max retries|timed out'; then
+    if log_says 'no matching distribution|could not find a version' && ! network_failed; then
       fail "pip finds no torch $torch_version for $("$python" --version 2>&1) on $(uname -m); set TORCH_PREFIX to an unpacked LibTorch 2.x"
     fi
     fail_from_log "installing torch $torch_version failed" "run this again; if it stays, set TORCH_PREFIX to an unpacked LibTorch 2.x"
