@@ -13,6 +13,8 @@
 
 namespace treadle {
 
+struct ConfigState;
+
 /// Where a value was last set.
 struct Origin {
   std::string source;  ///< the path of a YAML file as it was opened, or "default", "command line", "code"
@@ -115,8 +117,7 @@ class Config {
 
  private:
   friend struct ConfigAccess;
-  struct State;
-  std::unique_ptr<State> state_;
+  std::unique_ptr<ConfigState> state_;
 };
 
 }  // namespace treadle
