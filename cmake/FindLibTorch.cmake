@@ -43,6 +43,9 @@ if(LibTorch_INCLUDE_DIR)
     endif()
   endforeach()
   get_filename_component(LibTorch_PREFIX "${LibTorch_INCLUDE_DIR}" DIRECTORY)
+  if(LibTorch_FIND_VERSION AND LibTorch_VERSION VERSION_LESS LibTorch_FIND_VERSION)
+    set(_torch_reason "the LibTorch in \"${LibTorch_PREFIX}\" is too old: take version ${LibTorch_FIND_VERSION} or newer")
+  endif()
 endif()
 
 # The names of the symbols tell the ABI: c10::Error takes a std::string, which is std::__cxx11::basic_string since C++11.
