@@ -61,6 +61,18 @@ void check_characters(std::string_view text, const std::string& source) {
   }
 }
 
+/// yaml-cpp 0.7 gives the escapes `\N` and `\_` as bare Latin-1 bytes. As the source is UTF-8, a stray byte can come from nowhere else.
+std::string with_whole_characters(const std::string& value) {
+  std::string result;
+  for (std::size_t i = 0; i < value.size();) {
+    const std::size_t length = character_length(std::string_view(value).substr(i));
+    if (length == 0) result += '\xC2';
+    result.append(value, i, std::max<std::size_t>(length, 1));
+    i += std::max<std::size_t>(length, 1);
+  }
+  return result;
+}
+
 class NodeBuilder final : public YAML::EventHandler {
  public:
   explicit NodeBuilder(const std::string& source) : source_(source) {}
@@ -80,7 +92,7 @@ class NodeBuilder final : public YAML::EventHandler {
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
     YamlNode node = make(YamlNode::Kind::scalar, mark, tag);
-    node.text = value;
+    node.text = with_whole_characters(value);
     add(std::move(node), anchor);
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
