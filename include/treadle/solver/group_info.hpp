@@ -18,6 +18,7 @@ struct GroupInfo {
 struct OptimizerSwitches {
   bool maximize = false;
   bool fused = false;
+  bool foreach = true;  ///< Treadle's kernels take all tensors of a group at once
 };
 
 /// A base of Treadle's optimizers; functions that get a `torch::optim::Optimizer&` look for it. Loop thread only.

@@ -3,7 +3,9 @@
 #include <treadle/base/stateful.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
 
+#include <cstddef>
 #include <memory>
+#include <vector>
 
 namespace torch::optim {
 class Optimizer;
@@ -36,7 +38,11 @@ std::unique_ptr<Stateful> optimizer_stateful(torch::optim::Optimizer& optimizer,
 /// Clears the gradients of all parameters: what `zero_grad()` of the class does, for those who do not want its header.
 void zero_grad(torch::optim::Optimizer& optimizer);
 
-/// The learning rate of the group that holds most parameters (the one with the smallest index among equals): what Detectron2 logs as "lr".
-double summary_lr(const torch::optim::Optimizer& optimizer);
+/// The learning rates now in force, one per group.
+std::vector<double> group_lrs(const torch::optim::Optimizer& optimizer);
+
+/// The index of the group whose rate stands for all in logs, by Detectron2's rule: the first of those with most parameters; where every
+/// group has one, the first with the most common rate. Choose it when training starts and keep it.
+std::size_t summary_group(const torch::optim::Optimizer& optimizer);
 
 }  // namespace treadle

@@ -40,8 +40,6 @@ class Sgd : public torch::optim::SGD, public GroupInfoHolder {
  private:
   void step_group(torch::optim::OptimizerParamGroup& group);
   void step_fused(torch::optim::OptimizerParamGroup& group);
-
-  SgdOptions options_;
 };
 
 }  // namespace treadle

@@ -1,0 +1,317 @@
+#include "solver/group_conversion.hpp"
+#include "solver/tensor_kernels.hpp"
+#include "solver/tensor_layout.hpp"
+
+#include <treadle/base/errors.hpp>
+#include <treadle/solver/adamw.hpp>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/maximum.h>
+#include <ATen/ops/neg.h>
+#include <ATen/ops/sqrt.h>
+#include <ATen/ops/zeros_like.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <utility>
+
+namespace treadle {
+namespace {
+
+using torch::optim::OptimizerParamGroup;
+
+void require(bool legal, const char* field, const char* range, double found) {
+  if (!legal) throw ConfigError(fmt::format("AdamOptions.{} must be {}; it is {}", field, range, found), std::string("AdamOptions.") + field);
+}
+
+template <class TorchOptions>
+TorchOptions torch_options(const AdamOptions& options) {
+  TorchOptions converted(options.lr);
+  converted.betas({options.beta1, options.beta2}).eps(options.eps).weight_decay(options.weight_decay).amsgrad(options.amsgrad);
+  return converted;
+}
+
+template <class TorchOptions>
+AdamOptions treadle_options(const TorchOptions& options) {
+  return {.lr = options.lr(),
+          .beta1 = std::get<0>(options.betas()),
+          .beta2 = std::get<1>(options.betas()),
+          .eps = options.eps(),
+          .weight_decay = options.weight_decay(),
+          .amsgrad = options.amsgrad()};
+}
+
+std::vector<OptimizerParamGroup> checked_groups(const std::vector<ParamGroup>& groups, const AdamOptions& options) {
+  validate(options);
+  return bare_torch_groups(groups);
+}
+
+template <class TorchOptions>
+void set_checked_options(torch::optim::Optimizer& optimizer, const std::vector<ParamGroup>& groups, const AdamOptions& options) {
+  set_group_options(optimizer, groups, torch_options<TorchOptions>(options));
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    try {
+      validate(treadle_options(static_cast<const TorchOptions&>(optimizer.param_groups()[g].options())));
+    } catch (const ConfigError& error) {
+      throw_group_error(groups, g, error.what());
+    }
+  }
+}
+
+/// One parameter with all that its update reads and writes.
+struct Update {
+  const at::Tensor& param;
+  const at::Tensor& grad;
+  const at::Tensor& exp_avg;
+  const at::Tensor& exp_avg_sq;
+  const at::Tensor& max_exp_avg_sq;  // undefined without amsgrad
+  std::int64_t step;                 // this one included
+};
+
+/// The update in the operations that Python's implementation calls; for any device, dtype and layout.
+void plain_update(const Update& update, const AdamScalars& scalars) {
+  auto step = static_cast<double>(update.step);
+  at::Tensor grad = scalars.grad_scale < 0 ? update.grad.neg() : update.grad;
+  if (scalars.weight_decay != 0) {
+    if (scalars.decoupled) {
+      update.param.mul_(1 - scalars.lr * scalars.weight_decay);
+    } else {
+      grad = grad.add(update.param, scalars.weight_decay);
+    }
+  }
+  update.exp_avg.lerp_(grad, 1 - scalars.beta1);
+  update.exp_avg_sq.mul_(scalars.beta2).addcmul_(grad, grad, 1 - scalars.beta2);
+  at::Tensor square = update.exp_avg_sq;
+  if (update.max_exp_avg_sq.defined()) {
+    update.max_exp_avg_sq.copy_(at::maximum(update.max_exp_avg_sq, update.exp_avg_sq));
+    square = update.max_exp_avg_sq;
+  }
+  at::Tensor denominator = square.sqrt().div_(std::sqrt(1 - std::pow(scalars.beta2, step))).add_(scalars.eps);
+  update.param.addcdiv_(update.exp_avg, denominator, -(scalars.lr / (1 - std::pow(scalars.beta1, step))));
+}
+
+bool kernel_takes(const Update& update) {
+  return kernel_can_walk(update.param) && same_walk(update.param, update.grad) && same_walk(update.param, update.exp_avg) &&
+         same_walk(update.param, update.exp_avg_sq) &&
+         (!update.max_exp_avg_sq.defined() || same_walk(update.param, update.max_exp_avg_sq));
+}
+
+/// Runs the kernels over the tensors of one dtype that are at the same step. The denominators of a block of tensors share one scratch,
+/// small enough to stay in the cache from one half of the update to the next.
+template <class T>
+class AdamBatch {
+ public:
+  void add(const Update& update) {
+    auto data = [](const at::Tensor& tensor) { return static_cast<T*>(tensor.unsafeGetTensorImpl()->mutable_data()); };
+    by_step_[update.step].push_back({.param = data(update.param),
+                                     .grad = data(update.grad),
+                                     .exp_avg = data(update.exp_avg),
+                                     .exp_avg_sq = data(update.exp_avg_sq),
+                                     .max_exp_avg_sq = update.max_exp_avg_sq.defined() ? data(update.max_exp_avg_sq) : nullptr,
+                                     .denominator = nullptr,
+                                     .size = update.param.numel()});
+    mark_written(update.param);
+  }
+
+  void run(AdamScalars scalars, at::Tensor& scratch) {
+    for (auto& [step, tensors] : by_step_) {
+      scalars.step = step;
+      std::int64_t largest = 0;
+      for (const auto& tensor : tensors) largest = std::max(largest, tensor.size);
+      std::int64_t capacity = std::max(largest, kBlock);
+      if (!scratch.defined() || scratch.numel() < capacity || scratch.scalar_type() != c10::CppTypeToScalarType<T>::value) {
+        scratch = at::empty({capacity}, c10::CppTypeToScalarType<T>::value);
+      }
+      for (std::size_t begin = 0; begin < tensors.size();) begin = run_block(tensors, begin, scalars, scratch);
+    }
+  }
+
+ private:
+  static constexpr std::int64_t kBlock = 65536;
+
+  std::size_t run_block(std::vector<AdamTensor<T>>& tensors, std::size_t begin, const AdamScalars& scalars, at::Tensor& scratch) {
+    std::size_t end = begin;
+    std::int64_t used = 0;
+    while (end < tensors.size() && (end == begin || used + tensors[end].size <= kBlock)) {
+      tensors[end].denominator = scratch.data_ptr<T>() + used;
+      used += tensors[end++].size;
+    }
+    std::span<AdamTensor<T>> block(tensors.data() + begin, end - begin);
+    adam_moments_kernel(block, scalars);
+    for (const AdamTensor<T>& tensor : block) {
+      auto type = c10::CppTypeToScalarType<T>::value;
+      at::Tensor square = at::from_blob(tensor.max_exp_avg_sq ? tensor.max_exp_avg_sq : tensor.exp_avg_sq, {tensor.size}, type);
+      at::Tensor root = at::from_blob(tensor.denominator, {tensor.size}, type);
+      at::sqrt_out(root, square);
+    }
+    adam_update_kernel(block, scalars);
+    return end;
+  }
+
+  std::map<std::int64_t, std::vector<AdamTensor<T>>> by_step_;
+};
+
+template <class State>
+State& state_of(auto& states, const at::Tensor& param, bool amsgrad) {
+  auto& entry = states[param.unsafeGetTensorImpl()];
+  if (!entry) {
+    auto made = std::make_unique<State>();
+    made->step(0);
+    made->exp_avg(at::zeros_like(param));
+    made->exp_avg_sq(at::zeros_like(param));
+    entry = std::move(made);
+  }
+  auto& state = static_cast<State&>(*entry);
+  // A loaded state may lack it.
+  if (amsgrad && !state.max_exp_avg_sq().defined()) state.max_exp_avg_sq(at::zeros_like(param));
+  return state;
+}
+
+/// What ATen's fused kernel gets in one call: tensors of one device, dtype and step.
+struct FusedLists {
+  std::vector<at::Tensor> params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs;
+
+  void add(const Update& update) {
+    params.push_back(update.param);
+    grads.push_back(update.grad);
+    exp_avgs.push_back(update.exp_avg);
+    exp_avg_sqs.push_back(update.exp_avg_sq);
+    if (update.max_exp_avg_sq.defined()) max_exp_avg_sqs.push_back(update.max_exp_avg_sq);
+  }
+
+  void run(const AdamScalars& scalars, std::int64_t step) {
+    // The kernel only reads the counts, so that one tensor serves for all.
+    std::vector<at::Tensor> steps(params.size(), at::full({}, static_cast<double>(step), at::device(params[0].device()).dtype(at::kFloat)));
+    bool amsgrad = !max_exp_avg_sqs.empty();
+    bool maximize = scalars.grad_scale < 0;
+    if (scalars.decoupled) {
+      at::_fused_adamw_(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, scalars.lr, scalars.beta1, scalars.beta2,
+                        scalars.weight_decay, scalars.eps, amsgrad, maximize);
+    } else {
+      at::_fused_adam_(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, scalars.lr, scalars.beta1, scalars.beta2,
+                       scalars.weight_decay, scalars.eps, amsgrad, maximize);
+    }
+  }
+};
+
+bool fused_takes(const Update& update) {
+  return same_layout(update.param, update.grad) && same_layout(update.param, update.exp_avg) &&
+         same_layout(update.param, update.exp_avg_sq) &&
+         (!update.max_exp_avg_sq.defined() || same_layout(update.param, update.max_exp_avg_sq));
+}
+
+/// Goes over one group: each parameter to the kernel, to ATen's fused kernel, or step by step.
+class GroupStep {
+ public:
+  GroupStep(const AdamScalars& scalars, bool fused, at::Tensor& scratch) : scalars_(scalars), fused_(fused), scratch_(scratch) {}
+
+  void add(const Update& update) {
+    if (fused_ && fused_takes(update)) {
+      lists_[{update.param.device().type(), update.param.device().index(), update.param.scalar_type(), update.step}].add(update);
+    } else if (fused_ || !kernel_takes(update)) {
+      plain_update(update, scalars_);
+    } else if (update.param.scalar_type() == at::kFloat) {
+      floats_.add(update);
+    } else {
+      doubles_.add(update);
+    }
+  }
+
+  void run() {
+    floats_.run(scalars_, scratch_);
+    doubles_.run(scalars_, scratch_);
+    for (auto& [key, lists] : lists_) lists.run(scalars_, std::get<3>(key));
+  }
+
+ private:
+  const AdamScalars& scalars_;
+  bool fused_;
+  at::Tensor& scratch_;
+  AdamBatch<float> floats_;
+  AdamBatch<double> doubles_;
+  std::map<std::tuple<c10::DeviceType, int, at::ScalarType, std::int64_t>, FusedLists> lists_;
+};
+
+template <class TorchOptions, class State>
+void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, bool decoupled) {
+  at::NoGradGuard no_grad;
+  at::Tensor scratch;
+  for (OptimizerParamGroup& group : groups) {
+    const auto& options = static_cast<const TorchOptions&>(group.options());
+    AdamScalars scalars{.lr = options.lr(),
+                        .beta1 = std::get<0>(options.betas()),
+                        .beta2 = std::get<1>(options.betas()),
+                        .eps = options.eps(),
+                        .weight_decay = options.weight_decay(),
+                        .decoupled = decoupled,
+                        .grad_scale = switches.maximize ? -1.0 : 1.0,
+                        .step = 0};
+    GroupStep step(scalars, switches.fused, scratch);
+    for (const at::Tensor& param : group.params()) {
+      const at::Tensor& grad = param.grad();
+      if (!grad.defined()) continue;
+      if (grad.is_sparse()) throw Error("Adam and AdamW take no sparse gradients; use SGD for such a parameter");
+      State& state = state_of<State>(states, param, options.amsgrad());
+      state.step(state.step() + 1);
+      static const at::Tensor none;
+      step.add({param, grad, state.exp_avg(), state.exp_avg_sq(), options.amsgrad() ? state.max_exp_avg_sq() : none, state.step()});
+    }
+    step.run();
+  }
+}
+
+at::Tensor loss_of(const torch::optim::Optimizer::LossClosure& closure) {
+  if (!closure) return {};
+  at::AutoGradMode enable_grad(true);
+  return closure();
+}
+
+ParamGroup whole_group(std::vector<at::Tensor> params) { return {.params = std::move(params), .names = {}, .options = {}}; }
+
+}  // namespace
+
+void validate(const AdamOptions& options) {
+  require(options.lr >= 0 && std::isfinite(options.lr), "lr", "finite and at least 0", options.lr);
+  require(options.beta1 >= 0 && options.beta1 < 1, "beta1", "in [0, 1)", options.beta1);
+  require(options.beta2 >= 0 && options.beta2 < 1, "beta2", "in [0, 1)", options.beta2);
+  require(options.eps >= 0 && std::isfinite(options.eps), "eps", "finite and at least 0", options.eps);
+  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0", options.weight_decay);
+}
+
+AdamW::AdamW(const std::vector<ParamGroup>& groups, const AdamOptions& options)
+    : torch::optim::AdamW(checked_groups(groups, options), torch_options<torch::optim::AdamWOptions>(options)),
+      GroupInfoHolder(group_infos(groups), {.maximize = options.maximize, .fused = options.fused}) {
+  set_checked_options<torch::optim::AdamWOptions>(*this, groups, options);
+}
+
+AdamW::AdamW(std::vector<at::Tensor> params, const AdamOptions& options) : AdamW({whole_group(std::move(params))}, options) {}
+
+at::Tensor AdamW::step(LossClosure closure) {
+  at::Tensor loss = loss_of(closure);
+  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), /*decoupled=*/true);
+  return loss;
+}
+
+Adam::Adam(const std::vector<ParamGroup>& groups, const AdamOptions& options)
+    : torch::optim::Adam(checked_groups(groups, options), torch_options<torch::optim::AdamOptions>(options)),
+      GroupInfoHolder(group_infos(groups), {.maximize = options.maximize, .fused = options.fused}) {
+  set_checked_options<torch::optim::AdamOptions>(*this, groups, options);
+}
+
+Adam::Adam(std::vector<at::Tensor> params, const AdamOptions& options) : Adam({whole_group(std::move(params))}, options) {}
+
+at::Tensor Adam::step(LossClosure closure) {
+  at::Tensor loss = loss_of(closure);
+  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), /*decoupled=*/false);
+  return loss;
+}
+
+}  // namespace treadle

@@ -1,0 +1,121 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/base/value_view.hpp>
+#include <treadle/solver/group_info.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/optim/optimizer.h>
+
+#include <cmath>
+#include <utility>
+
+namespace treadle {
+namespace {
+
+std::vector<double> group_lrs(const torch::optim::Optimizer& optimizer) {
+  std::vector<double> lrs;
+  for (const auto& group : optimizer.param_groups()) lrs.push_back(group.options().get_lr());
+  return lrs;
+}
+
+}  // namespace
+
+LRScheduler::LRScheduler(torch::optim::Optimizer& optimizer, Start start)
+    : optimizer_(optimizer), resume_(start.resume), last_iter_(start.last_iter), base_lrs_(std::move(start.base_lrs)) {
+  std::size_t groups = optimizer.param_groups().size();
+  if (last_iter_ < -1) throw ConfigError(fmt::format("last_iter must be at least -1; it is {}", last_iter_), "last_iter");
+  if (base_lrs_.empty() && last_iter_ < 0) base_lrs_ = group_lrs(optimizer);
+  if (base_lrs_.size() != groups) {
+    throw ConfigError(fmt::format("base_lrs must hold one rate for each of the optimizer's {} groups when last_iter is given; it holds {}",
+                                  groups, base_lrs_.size()),
+                      "base_lrs");
+  }
+  if (auto* holder = dynamic_cast<GroupInfoHolder*>(&optimizer)) {
+    for (std::size_t i = 0; i < groups; ++i) holder->group_info()[i].initial_lr = base_lrs_[i];
+  }
+}
+
+void LRScheduler::step() {
+  ++last_iter_;
+  apply();
+}
+
+void LRScheduler::apply() {
+  last_lrs_ = get_lr();
+  auto& groups = optimizer_.param_groups();
+  for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(last_lrs_.at(i));
+}
+
+Dict LRScheduler::state_dict() const {
+  List base_lrs;
+  for (double lr : base_lrs_) base_lrs.push_back(lr);
+  return {{"base_lrs", std::move(base_lrs)}, {"last_epoch", last_iter_}};
+}
+
+void LRScheduler::check_state_dict(const Dict& state) const {
+  ValueView view(state);
+  ValueView rates = view["base_lrs"];
+  const List& saved = rates.as_list();
+  if (saved.size() != base_lrs_.size()) {
+    rates.fail(fmt::format("holds {} learning rates, but the optimizer has {} parameter groups", saved.size(), base_lrs_.size()));
+  }
+  for (std::size_t i = 0; i < saved.size(); ++i) {
+    double lr = rates.item(i).as_double();
+    if (!(lr >= 0) || std::isinf(lr)) rates.item(i).fail(fmt::format("a learning rate must be finite and not negative, not {}", lr));
+  }
+  if (view["last_epoch"].as_int() < 0) view["last_epoch"].fail("must not be negative");
+}
+
+void LRScheduler::load_state_dict(const Dict& state) {
+  check_state_dict(state);
+  last_iter_ = state.at("last_epoch").as_int();
+  const List& saved = state.at("base_lrs").as_list();
+  std::vector<double> saved_lrs;
+  for (const Value& lr : saved) saved_lrs.push_back(lr.as_double());
+  if (saved_lrs != base_lrs_) {
+    if (resume_ == ResumeSettings::saved) {
+      base_lrs_ = saved_lrs;
+    } else {
+      log_warning(fmt::format("the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
+                              fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
+    }
+  }
+  apply();
+}
+
+LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler multiplier, const LRMultiplierOptions& options)
+    : LRScheduler(optimizer, {.last_iter = options.last_iter, .base_lrs = options.base_lrs, .resume = options.resume}),
+      multiplier_(std::move(multiplier)),
+      max_iter_(options.max_iter) {
+  if (!multiplier_) throw ConfigError("LRMultiplier needs a schedule; the one it got is empty", "multiplier");
+  if (max_iter_ <= 0) {
+    throw ConfigError(fmt::format("LRMultiplierOptions.max_iter must be above 0; it is {}", max_iter_), "LRMultiplierOptions.max_iter");
+  }
+  step();
+}
+
+std::vector<double> LRMultiplier::get_lr() const {
+  auto multiplier_at = [&](std::int64_t iteration) {
+    return multiplier_(static_cast<double>(iteration) / static_cast<double>(max_iter_));
+  };
+  double multiplier = 0;
+  try {
+    multiplier = multiplier_at(last_iter());
+  } catch (const Error&) {
+    // No iteration runs with this rate: a schedule that ends before 1 is no reason to lose the end of the run.
+    if (last_iter() != max_iter_) throw;
+    multiplier = multiplier_at(last_iter() - 1);
+  }
+  std::vector<double> lrs;
+  for (double base_lr : base_lrs()) lrs.push_back(base_lr * multiplier);
+  return lrs;
+}
+
+std::unique_ptr<LRScheduler> build_lr_scheduler(const LRSchedulerOptions& options, torch::optim::Optimizer& optimizer) {
+  return std::make_unique<LRMultiplier>(optimizer, build_param_scheduler(options),
+                                        LRMultiplierOptions{.max_iter = options.max_iter, .resume = options.resume});
+}
+
+}  // namespace treadle

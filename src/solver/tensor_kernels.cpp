@@ -1,0 +1,269 @@
+#include "solver/tensor_kernels.hpp"
+
+#include "solver/multi_tensor.hpp"
+
+#include <array>
+#include <utility>
+
+namespace treadle {
+namespace {
+
+template <class T>
+struct SgdRange {
+  T* param;
+  const T* grad;
+  T* momentum;
+  std::int64_t size;
+  T scale, decay, momentum_factor, grad_factor, minus_lr;
+};
+
+enum class Momentum { none, first, later };
+
+template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+TREADLE_INLINE void sgd_range(const SgdRange<T>& range) {
+  T* __restrict p = range.param;
+  const T* __restrict gradient = range.grad;
+  T* __restrict buffer = range.momentum;
+  for (std::int64_t i = 0; i < range.size; ++i) {
+    T g = gradient[i];
+    if constexpr (scale) g *= range.scale;
+    if constexpr (decay) g = fused_multiply_add(range.decay, p[i], g);
+    if constexpr (momentum != Momentum::none) {
+      T m = g;
+      if constexpr (momentum == Momentum::later) m = fused_multiply_add(range.grad_factor, g, buffer[i] * range.momentum_factor);
+      buffer[i] = m;
+      g = nesterov ? fused_multiply_add(range.momentum_factor, m, g) : m;
+    }
+    p[i] = fused_multiply_add(range.minus_lr, g, p[i]);
+  }
+}
+
+template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+void sgd_plain(const SgdRange<T>& range) {
+  sgd_range<T, momentum, decay, nesterov, scale>(range);
+}
+template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+TREADLE_AVX2 void sgd_avx2(const SgdRange<T>& range) {
+  sgd_range<T, momentum, decay, nesterov, scale>(range);
+}
+
+template <class T>
+using SgdFunction = void (*)(const SgdRange<T>&);
+
+/// All variants, at the index that `sgd_variant` computes.
+template <class T, bool avx2, std::size_t... index>
+constexpr std::array<SgdFunction<T>, 24> sgd_table(std::index_sequence<index...>) {
+  if constexpr (avx2) {
+    return {sgd_avx2<T, static_cast<Momentum>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+  } else {
+    return {sgd_plain<T, static_cast<Momentum>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+  }
+}
+
+std::size_t sgd_variant(const SgdScalars& scalars) {
+  Momentum momentum = scalars.momentum == 0 ? Momentum::none : scalars.first ? Momentum::first : Momentum::later;
+  return static_cast<std::size_t>(momentum) * 8 + (scalars.weight_decay != 0) * 4 + scalars.nesterov * 2 + (scalars.grad_scale != 1) * 1;
+}
+
+template <class T>
+void run_sgd(std::span<const SgdTensor<T>> tensors, const SgdScalars& scalars) {
+  static constexpr auto plain = sgd_table<T, false>(std::make_index_sequence<24>{});
+  static constexpr auto avx2 = sgd_table<T, true>(std::make_index_sequence<24>{});
+  SgdFunction<T> function = (has_avx2() ? avx2 : plain)[sgd_variant(scalars)];
+  for_each_range(tensors, [&](const SgdTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
+    function({.param = tensor.param + begin,
+              .grad = tensor.grad + begin,
+              .momentum = tensor.momentum ? tensor.momentum + begin : nullptr,
+              .size = end - begin,
+              .scale = static_cast<T>(scalars.grad_scale),
+              .decay = static_cast<T>(scalars.weight_decay),
+              .momentum_factor = static_cast<T>(scalars.momentum),
+              .grad_factor = static_cast<T>(1 - scalars.dampening),
+              .minus_lr = static_cast<T>(-scalars.lr)});
+  });
+}
+
+}  // namespace
+
+void sgd_kernel(std::span<const SgdTensor<float>> tensors, const SgdScalars& scalars) { run_sgd(tensors, scalars); }
+void sgd_kernel(std::span<const SgdTensor<double>> tensors, const SgdScalars& scalars) { run_sgd(tensors, scalars); }
+
+namespace {
+
+template <class T>
+struct AdamRange {
+  AdamTensor<T> at;
+  T scale, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size, root_correction, eps;
+  bool short_lerp;
+};
+
+/// ATen's lerp takes the form that is exact at the nearer end.
+template <class T>
+TREADLE_INLINE T lerp(T from, T to, T weight, T weight_minus_one, bool near_from) {
+  T difference = to - from;
+  return near_from ? fused_multiply_add(weight, difference, from) : fused_multiply_add(weight_minus_one, difference, to);
+}
+
+template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+TREADLE_INLINE void adam_moments_range(const AdamRange<T>& range) {
+  T* __restrict p = range.at.param;
+  const T* __restrict gradient = range.at.grad;
+  T* __restrict m = range.at.exp_avg;
+  T* __restrict v = range.at.exp_avg_sq;
+  for (std::int64_t i = 0; i < range.at.size; ++i) {
+    T g = gradient[i];
+    if constexpr (scale) g *= range.scale;
+    if constexpr (coupled) g = fused_multiply_add(range.coupled_decay, p[i], g);
+    if constexpr (shrink) p[i] *= range.shrink;
+    m[i] = lerp(m[i], g, range.lerp_weight, range.lerp_weight_minus_one, near_from);
+    v[i] = fused_multiply_add(range.square_weight * g, g, v[i] * range.beta2);
+  }
+}
+
+template <class T>
+TREADLE_INLINE void adam_maximum_range(const AdamRange<T>& range) {
+  T* __restrict maximum = range.at.max_exp_avg_sq;
+  const T* __restrict v = range.at.exp_avg_sq;
+  for (std::int64_t i = 0; i < range.at.size; ++i) {
+    // A NaN on either side stays.
+    maximum[i] = !(v[i] <= maximum[i]) && maximum[i] == maximum[i] ? v[i] : maximum[i];
+  }
+}
+
+template <class T>
+TREADLE_INLINE void adam_update_range(const AdamRange<T>& range) {
+  T* __restrict p = range.at.param;
+  const T* __restrict m = range.at.exp_avg;
+  const T* __restrict root = range.at.denominator;
+  for (std::int64_t i = 0; i < range.at.size; ++i) {
+    T denominator = root[i] / range.root_correction + range.eps;
+    p[i] = p[i] + (range.minus_step_size * m[i]) / denominator;
+  }
+}
+
+template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+void moments_plain(const AdamRange<T>& range) {
+  adam_moments_range<T, scale, coupled, shrink, near_from>(range);
+}
+template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+TREADLE_AVX2 void moments_avx2(const AdamRange<T>& range) {
+  adam_moments_range<T, scale, coupled, shrink, near_from>(range);
+}
+template <class T>
+void maximum_plain(const AdamRange<T>& range) {
+  adam_maximum_range<T>(range);
+}
+template <class T>
+TREADLE_AVX2 void maximum_avx2(const AdamRange<T>& range) {
+  adam_maximum_range<T>(range);
+}
+template <class T>
+void update_plain(const AdamRange<T>& range) {
+  adam_update_range<T>(range);
+}
+template <class T>
+TREADLE_AVX2 void update_avx2(const AdamRange<T>& range) {
+  adam_update_range<T>(range);
+}
+
+template <class T>
+using AdamFunction = void (*)(const AdamRange<T>&);
+
+template <class T, bool avx2, std::size_t... index>
+constexpr std::array<AdamFunction<T>, 16> moments_table(std::index_sequence<index...>) {
+  if constexpr (avx2) {
+    return {moments_avx2<T, (index & 8) != 0, (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+  } else {
+    return {moments_plain<T, (index & 8) != 0, (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+  }
+}
+
+template <class T>
+AdamRange<T> adam_range(const AdamScalars& scalars) {
+  auto step = static_cast<double>(scalars.step);
+  double weight = 1 - scalars.beta1;
+  AdamRange<T> range{};
+  range.scale = static_cast<T>(scalars.grad_scale);
+  range.coupled_decay = static_cast<T>(scalars.weight_decay);
+  range.shrink = static_cast<T>(1 - scalars.lr * scalars.weight_decay);
+  range.lerp_weight = static_cast<T>(weight);
+  range.lerp_weight_minus_one = static_cast<T>(weight) - 1;
+  range.short_lerp = std::abs(range.lerp_weight) < static_cast<T>(0.5);
+  range.beta2 = static_cast<T>(scalars.beta2);
+  range.square_weight = static_cast<T>(1 - scalars.beta2);
+  range.minus_step_size = static_cast<T>(-(scalars.lr / (1 - std::pow(scalars.beta1, step))));
+  range.root_correction = static_cast<T>(std::sqrt(1 - std::pow(scalars.beta2, step)));
+  range.eps = static_cast<T>(scalars.eps);
+  return range;
+}
+
+template <class T>
+AdamRange<T> sub_range(AdamRange<T> range, const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
+  range.at = tensor;
+  range.at.param += begin;
+  range.at.grad += begin;
+  range.at.exp_avg += begin;
+  range.at.exp_avg_sq += begin;
+  if (tensor.max_exp_avg_sq) range.at.max_exp_avg_sq += begin;
+  if (tensor.denominator) range.at.denominator += begin;
+  range.at.size = end - begin;
+  return range;
+}
+
+template <class T>
+void run_moments(std::span<const AdamTensor<T>> tensors, const AdamScalars& scalars) {
+  static constexpr auto plain = moments_table<T, false>(std::make_index_sequence<16>{});
+  static constexpr auto avx2 = moments_table<T, true>(std::make_index_sequence<16>{});
+  AdamRange<T> range = adam_range<T>(scalars);
+  bool decays = scalars.weight_decay != 0;
+  std::size_t variant = (scalars.grad_scale != 1) * 8U + (decays && !scalars.decoupled) * 4U + (decays && scalars.decoupled) * 2U + range.short_lerp;
+  AdamFunction<T> function = (has_avx2() ? avx2 : plain)[variant];
+  AdamFunction<T> maximum = has_avx2() ? maximum_avx2<T> : maximum_plain<T>;
+  for_each_range(tensors, [&](const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
+    AdamRange<T> part = sub_range(range, tensor, begin, end);
+    function(part);
+    if (tensor.max_exp_avg_sq) maximum(part);
+  });
+}
+
+template <class T>
+void run_update(std::span<const AdamTensor<T>> tensors, const AdamScalars& scalars) {
+  AdamRange<T> range = adam_range<T>(scalars);
+  AdamFunction<T> function = has_avx2() ? update_avx2<T> : update_plain<T>;
+  for_each_range(tensors, [&](const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
+    function(sub_range(range, tensor, begin, end));
+  });
+}
+
+template <class T>
+TREADLE_INLINE void lerp_range(T* __restrict average, const T* __restrict value, std::int64_t size, T weight) {
+  bool near_from = std::abs(weight) < static_cast<T>(0.5);
+  for (std::int64_t i = 0; i < size; ++i) average[i] = lerp(average[i], value[i], weight, weight - 1, near_from);
+}
+template <class T>
+void lerp_plain(T* average, const T* value, std::int64_t size, T weight) {
+  lerp_range(average, value, size, weight);
+}
+template <class T>
+TREADLE_AVX2 void lerp_avx2(T* average, const T* value, std::int64_t size, T weight) {
+  lerp_range(average, value, size, weight);
+}
+
+template <class T>
+void run_lerp(std::span<const LerpTensor<T>> tensors, double weight) {
+  auto function = has_avx2() ? lerp_avx2<T> : lerp_plain<T>;
+  for_each_range(tensors, [&](const LerpTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
+    function(tensor.average + begin, tensor.value + begin, end - begin, static_cast<T>(weight));
+  });
+}
+
+}  // namespace
+
+void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_moments(tensors, scalars); }
+void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_moments(tensors, scalars); }
+void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
+void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
+void lerp_kernel(std::span<const LerpTensor<float>> tensors, double weight) { run_lerp(tensors, weight); }
+void lerp_kernel(std::span<const LerpTensor<double>> tensors, double weight) { run_lerp(tensors, weight); }
+
+}  // namespace treadle

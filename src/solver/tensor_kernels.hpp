@@ -1,0 +1,74 @@
+#pragma once
+
+// The arithmetic of optimizers over many tensors at once, in ATen's order of operations, free of ATen's overhead. Results do not depend
+// on the number of threads, nor on whether the processor has AVX2 and FMA (without, the C library's fma does the same, slowly).
+//
+// All scalars come in double and are rounded once to the type of the tensors.
+
+#include <cstdint>
+#include <span>
+
+namespace treadle {
+
+/// The numbers of one parameter; the pointers stand for arrays of `size` elements in one memory order, and never overlap.
+template <class T>
+struct SgdTensor {
+  T* param;
+  T* grad;
+  T* momentum;  ///< null without momentum
+  std::int64_t size;
+};
+
+struct SgdScalars {
+  double lr;
+  double momentum;
+  double dampening;
+  double weight_decay;
+  bool nesterov;
+  double grad_scale;   ///< gradients are multiplied by this first: the factor of clipping, negative to go up
+  bool first;          ///< the momentum buffers hold nothing yet
+};
+
+void sgd_kernel(std::span<const SgdTensor<float>> tensors, const SgdScalars& scalars);
+void sgd_kernel(std::span<const SgdTensor<double>> tensors, const SgdScalars& scalars);
+
+template <class T>
+struct AdamTensor {
+  T* param;
+  T* grad;
+  T* exp_avg;
+  T* exp_avg_sq;
+  T* max_exp_avg_sq;  ///< null without amsgrad
+  T* denominator;     ///< holds the square root of exp_avg_sq (or its maximum) between the two halves
+  std::int64_t size;
+};
+
+struct AdamScalars {
+  double lr;
+  double beta1;
+  double beta2;
+  double eps;
+  double weight_decay;
+  bool decoupled;  ///< weight decay as in AdamW
+  double grad_scale;
+  std::int64_t step;  ///< counted from 1
+};
+
+/// The first half: moments, and with `decoupled` the decay of the parameter. The caller then fills `denominator` with square roots.
+void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
+void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
+/// The second half: the parameter.
+void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
+void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
+
+/// average += (1 - decay) (value - average), as ATen's lerp.
+template <class T>
+struct LerpTensor {
+  T* average;
+  const T* value;
+  std::int64_t size;
+};
+void lerp_kernel(std::span<const LerpTensor<float>> tensors, double weight);
+void lerp_kernel(std::span<const LerpTensor<double>> tensors, double weight);
+
+}  // namespace treadle
