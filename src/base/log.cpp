@@ -179,6 +179,11 @@ void set_status_line(std::string_view line) {
 
 bool has_status_line() noexcept { return console().has_status(); }
 
+bool log_is_terminal() noexcept {
+  std::lock_guard lock(state().mutex);
+  return state().console && console().terminal();
+}
+
 LogCapture::LogCapture(Handler handler) : handler_(std::move(handler)) {
   std::lock_guard lock(state().mutex);
   previous_ = state().capture;

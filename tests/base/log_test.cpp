@@ -56,6 +56,7 @@ TEST_F(LogFile, NoStatusLineWithoutATerminal) {
   configure_log({.file = path, .console = false});
   set_status_line("iter 5");
   EXPECT_FALSE(has_status_line());
+  EXPECT_FALSE(log_is_terminal());
 }
 
 TEST(LogCapture, TheNewestReceives) {

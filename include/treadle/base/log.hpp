@@ -34,6 +34,8 @@ void log_error(std::string_view message);
 void set_status_line(std::string_view line);
 /// True when `set_status_line` shows something.
 bool has_status_line() noexcept;
+/// True when the console is on and is a terminal.
+bool log_is_terminal() noexcept;
 
 /// Takes every log line of the process from construction to destruction in place of the usual destinations: for tests, and for
 /// programs with a log of their own. The newest living capture receives; the handler is called by one thread at a time.

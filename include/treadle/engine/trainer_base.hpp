@@ -55,6 +55,8 @@ class TrainerBase : public Stateful {
   EventStorage& storage() noexcept { return storage_; }
   const EventStorage& storage() const noexcept { return storage_; }
   Group& group() const noexcept { return *group_; }
+  /// The same, for what must keep it alive.
+  const std::shared_ptr<Group>& shared_group() const noexcept { return group_; }
 
   /// Appends a hook; a null one is passed over. Throws Error that tells the order when its phase must stand before a hook that is
   /// already there, and FormatError when state that waits for it does not fit.

@@ -1,0 +1,6 @@
+#pragma once
+
+/// Everything of the room `defaults`.
+#include <treadle/defaults/default_setup.hpp>
+#include <treadle/defaults/default_trainer.hpp>
+#include <treadle/defaults/options.hpp>

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <treadle/checkpoint/checkpointer.hpp>
+#include <treadle/config/config.hpp>
+#include <treadle/data/build.hpp>
+#include <treadle/hooks/eval_hook.hpp>
+#include <treadle/hooks/periodic_checkpointer.hpp>
+#include <treadle/solver/build.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+namespace treadle {
+
+struct ImageClassifierOptions;
+
+/// What the keys of a config say to each room. Pure functions; any thread. They throw ConfigError that names the key when a value has
+/// another type or makes no sense.
+
+/// MODEL.BACKBONE.NAME, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
+ImageClassifierOptions model_options(const Config& config);
+/// SOLVER.*: optimizer, weight decay, gradient clipping
+OptimizerOptions optimizer_options(const Config& config);
+/// SOLVER.*: name, steps, warm-up
+LRSchedulerOptions lr_scheduler_options(const Config& config);
+/// SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS, INPUT.RANDOM_FLIP, SEED
+TrainLoaderOptions train_loader_options(const Config& config);
+/// SOLVER.IMS_PER_BATCH as the batch of evaluation, DATALOADER.NUM_WORKERS
+TestLoaderOptions test_loader_options(const Config& config);
+/// TREADLE.DATA_DIR
+DatasetOptions dataset_options(const Config& config);
+/// SOLVER.CHECKPOINT_PERIOD, TREADLE.CHECKPOINT.MAX_TO_KEEP
+hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config);
+/// TEST.EVAL_PERIOD
+hooks::EvalHookOptions eval_hook_options(const Config& config);
+/// MODEL.DEVICE: a device, or "auto" for the accelerator of this process when there is one, and the CPU otherwise
+c10::Device device_option(const Config& config, int local_rank);
+
+/// Throws ConfigError for a key that asks for what this version does not do, rather than pass over it.
+void refuse_unsupported(const Config& config);
+
+}  // namespace treadle

@@ -1,0 +1,60 @@
+#include <app/train_command.hpp>
+#include <treadle/app/run.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+
+#include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
+
+#include <cstdio>
+#include <string>
+
+namespace treadle {
+namespace {
+
+constexpr int kError = 1;
+constexpr int kWrongUsage = 2;
+
+void complain(std::string message) {
+  set_status_line("");
+  for (char& c : message) c = c == '\n' ? ' ' : c;
+  const std::string line = "treadle: error: " + message + "\n";
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  complain(std::string(error.what()) + "; see treadle --help");
+  return kWrongUsage;
+}
+
+/// Runs `action`; every exception becomes one line, without the frames that LibTorch appends to its messages.
+template <class Action>
+int guarded(const Action& action) {
+  try {
+    return action();
+  } catch (const c10::Error& error) {
+    complain(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    complain(error.what());
+  }
+  return kError;
+}
+
+}  // namespace
+
+int run_command(int argc, const char* const* argv) {
+  CLI::App app("Treadle trains LibTorch models.", "treadle");
+  app.require_subcommand(1);
+  TrainArguments train_arguments;
+  train_arguments.command_line.assign(argv, argv + argc);
+  const CLI::App* train = add_train_command(app, train_arguments);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return report_usage(app, error);
+  }
+  return guarded([&] { return train->parsed() ? run_train(train_arguments) : kWrongUsage; });
+}
+
+}  // namespace treadle

@@ -1,0 +1,127 @@
+#include <app/signals.hpp>
+#include <app/train_command.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/comm/group.hpp>
+#include <treadle/config/defaults.hpp>
+#include <treadle/defaults.hpp>
+#include <treadle/evaluation/results.hpp>
+#include <treadle/launch/launch.hpp>
+#include <treadle/models/model.hpp>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+
+namespace treadle {
+namespace {
+
+constexpr int kSignalStatus = 128;  // the shell's convention: 128 + number of the signal
+
+Config read_config(const TrainArguments& arguments) {
+  Config config = default_config();
+  if (!arguments.config_file.empty()) config.merge_from_file(arguments.config_file);
+  config.merge_from_list(std::span<const std::string>(arguments.overrides));
+  return config;
+}
+
+/// The command that a user would type to go on from here.
+std::string command(const TrainArguments& arguments, const std::string& rest) {
+  std::string text = "treadle train";
+  if (!arguments.config_file.empty()) text += " --config-file " + arguments.config_file;
+  text += rest;
+  for (const std::string& word : arguments.overrides) {
+    text += word.find_first_of(" ()[]'\"$*") == std::string::npos && !word.empty() ? " " + word : fmt::format(" \"{}\"", word);
+  }
+  return text;
+}
+
+void say(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fputc('\n', stdout);
+  std::fflush(stdout);
+}
+
+void say_results(const Dict& results) {
+  if (!results.empty()) say("\n" + format_results_table(results));
+}
+
+int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool resume) {
+  const Builders builders = default_builders();
+  refuse_unsupported(config);
+  Tester tester(config, group, builders);
+  if (tester.empty()) config.fail("DATASETS.TEST", "there is nothing to evaluate on");
+  const auto model = builders.model(config);
+  model->to(device_option(config, group->get_local_rank()));
+  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"),
+                                     {.group = group, .non_persistent = model->non_persistent()});
+  if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
+    throw ConfigError("there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
+                      "MODEL.WEIGHTS");
+  }
+  checkpointer.resume_or_load(config.get_string("MODEL.WEIGHTS"), resume);
+  say_results(tester.test(*model));
+  return 0;
+}
+
+void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
+  const std::string final_checkpoint = config.get_string("OUTPUT_DIR") + "/model_final.pth";
+  say(fmt::format("\nTrained {} iterations; everything is in \"{}\".\n  evaluate: {} MODEL.WEIGHTS {}\n  go on:    {} SOLVER.MAX_ITER {}",
+                  config.get_int("SOLVER.MAX_ITER"), config.get_string("OUTPUT_DIR"), command(arguments, " --eval-only"), final_checkpoint,
+                  command(arguments, " --resume"), 2 * config.get_int("SOLVER.MAX_ITER")));
+}
+
+int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group) {
+  DefaultTrainer trainer(config, group);
+  trainer.resume_or_load(arguments.resume);
+  if (arguments.resume && trainer.start_iter() == 0) {
+    log_warning(fmt::format("--resume: there is no checkpoint in \"{}\"; training starts anew", config.get_string("OUTPUT_DIR")));
+  }
+  std::atomic<int> signal_number = 0;
+  const SignalWatch watch([&](int number) {
+    signal_number = number;
+    log_warning(fmt::format("{}: finishing this step and saving; {} stops at once", number == SIGINT ? "Ctrl-C" : "SIGTERM",
+                            number == SIGINT ? "a second Ctrl-C" : "a second signal"));
+    trainer.request_stop(number == SIGINT ? "interrupted (Ctrl-C)" : "SIGTERM");
+  });
+  const Dict results = trainer.train();
+  if (trainer.outcome() == Outcome::stopped) {
+    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1, command(arguments, " --resume")));
+    return signal_number != 0 ? kSignalStatus + signal_number : 0;
+  }
+  say_results(results);
+  say_how_to_go_on(arguments, config);
+  return 0;
+}
+
+}  // namespace
+
+CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
+  CLI::App* train = app.add_subcommand("train", "Train the model of a config, or evaluate it.");
+  train->add_option("--config-file", arguments.config_file, "YAML file of settings")->type_name("FILE");
+  train->add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
+  train->add_flag("--eval-only", arguments.eval_only, "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
+  train->add_option("overrides", arguments.overrides, "settings that replace those of the file: KEY VALUE KEY VALUE …")
+      ->type_name("KEY VALUE");
+  train->positionals_at_end();
+  train->footer(
+      "Example:\n"
+      "  treadle train --config-file configs/fashion_mnist_cnn.yaml OUTPUT_DIR output/try SOLVER.MAX_ITER 500\n"
+      "Exit status: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.");
+  return train;
+}
+
+int run_train(const TrainArguments& arguments) {
+  Config config = read_config(arguments);
+  config.freeze();
+  const auto main = [&](std::shared_ptr<Group> group) {
+    default_setup(config, *group, {.command_line = arguments.command_line, .new_run = !arguments.resume && !arguments.eval_only});
+    return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group);
+  };
+  return launch(main);
+}
+
+}  // namespace treadle

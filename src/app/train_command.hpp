@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace treadle {
+
+/// The arguments of `treadle train`, with Detectron2's names.
+struct TrainArguments {
+  std::string config_file;
+  bool resume = false;
+  bool eval_only = false;
+  std::vector<std::string> overrides;     ///< KEY VALUE …
+  std::vector<std::string> command_line;  ///< as typed
+};
+
+/// Adds the subcommand to `app`; parsing fills `arguments`, which must outlive it.
+CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments);
+
+/// Trains or evaluates; the exit status.
+int run_train(const TrainArguments& arguments);
+
+}  // namespace treadle

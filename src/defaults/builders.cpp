@@ -1,0 +1,103 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/defaults/default_trainer.hpp>
+#include <treadle/defaults/options.hpp>
+#include <treadle/evaluation/classification_evaluator.hpp>
+#include <treadle/events/common_metric_printer.hpp>
+#include <treadle/events/json_writer.hpp>
+#include <treadle/events/live_line.hpp>
+#include <treadle/events/tensorboard_writer.hpp>
+#include <treadle/hooks.hpp>
+#include <treadle/models/model_registry.hpp>
+
+#include <torch/optim/optimizer.h>
+
+namespace treadle {
+namespace {
+
+constexpr std::int64_t kWriterPeriod = 20;
+
+/// The entry of a data set list under its config key, so that an unknown name is said with file and line.
+std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::string& key, const std::string& name) {
+  if (!dataset_catalog().contains(name)) {
+    try {
+      dataset_catalog().get(name);
+    } catch (const ConfigError& error) {
+      config.fail(key, error.what());
+    }
+  }
+  return make_dataset(name, dataset_options(config));
+}
+
+std::unique_ptr<BatchSource> build_train_source(const Config& config, std::shared_ptr<Group> group) {
+  const auto names = config.get_strings("DATASETS.TRAIN");
+  if (names.size() != 1) config.fail("DATASETS.TRAIN", "this version trains on exactly one data set");
+  TrainLoaderOptions options = train_loader_options(config);
+  options.name = names.front();
+  return build_train_loader(open_dataset(config, "DATASETS.TRAIN", names.front()), options, std::move(group));
+}
+
+std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::string& name, std::shared_ptr<Group> group) {
+  TestLoaderOptions options = test_loader_options(config);
+  options.name = name;
+  return build_test_loader(open_dataset(config, "DATASETS.TEST", name), options, std::move(group));
+}
+
+std::unique_ptr<HookBase> build_live_line(const Config& config, bool main) {
+  std::vector<hooks::PeriodicWriter::NamedWriter> writers;
+  if (main) {
+    const LiveLineOptions options{.max_iter = config.get_int("SOLVER.MAX_ITER"), .images_per_batch = config.get_int("SOLVER.IMS_PER_BATCH")};
+    writers.emplace_back("live line", std::make_unique<LiveLine>(options));
+  }
+  return std::make_unique<hooks::PeriodicWriter>(std::move(writers), 1);
+}
+
+std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
+  const Config& config = trainer.config();
+  std::vector<std::unique_ptr<HookBase>> list;
+  list.push_back(std::make_unique<hooks::IterationTimer>());
+  list.push_back(std::make_unique<hooks::LRScheduler>(trainer.optimizer(), trainer.lr_scheduler()));
+  list.push_back(std::make_unique<hooks::PeriodicCheckpointer>(trainer.checkpointer(), periodic_checkpointer_options(config)));
+  if (!trainer.tester().empty()) {
+    list.push_back(std::make_unique<hooks::EvalHook>([&trainer] { return trainer.test(); }, eval_hook_options(config)));
+  }
+  list.push_back(std::make_unique<hooks::PeriodicWriter>(trainer.build_writers(), kWriterPeriod));
+  list.push_back(build_live_line(config, trainer.group().is_main_process()));
+  return list;
+}
+
+std::unique_ptr<DatasetEvaluator> build_evaluator(const Config&, const std::string&, std::shared_ptr<Group> group) {
+  return std::make_unique<ClassificationEvaluator>(ClassificationEvaluatorOptions{.group = std::move(group)});
+}
+
+}  // namespace
+
+std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::string& output_dir, std::int64_t max_iter) {
+  std::vector<hooks::PeriodicWriter::NamedWriter> writers;
+  writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
+                                  .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));
+  writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = output_dir + "/metrics.json"}));
+  writers.emplace_back("TensorBoard", std::make_unique<TensorBoardWriter>(TensorBoardWriterOptions{.folder = output_dir}));
+  return writers;
+}
+
+Builders default_builders() {
+  Builders builders;
+  builders.model = [](const Config& config) {
+    return model_registry().get(config.get_string("MODEL.META_ARCHITECTURE"))(model_options(config));
+  };
+  builders.optimizer = [](const Config& config, Model& model) { return build_optimizer(optimizer_options(config), model); };
+  builders.lr_scheduler = [](const Config& config, torch::optim::Optimizer& optimizer) {
+    return build_lr_scheduler(lr_scheduler_options(config), optimizer);
+  };
+  builders.train_loader = build_train_source;
+  builders.test_loader = build_test_source;
+  builders.evaluator = build_evaluator;
+  builders.writers = [](DefaultTrainer& trainer) {
+    return default_writers(trainer.config().get_string("OUTPUT_DIR"), trainer.config().get_int("SOLVER.MAX_ITER"));
+  };
+  builders.hooks = build_hooks;
+  return builders;
+}
+
+}  // namespace treadle

@@ -1,0 +1,106 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/base/rng.hpp>
+#include <treadle/comm/group.hpp>
+#include <treadle/config/config.hpp>
+#include <treadle/defaults/default_setup.hpp>
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kOtherFolder = "choose another OUTPUT_DIR, or change its permissions";
+
+void write_whole(const fs::path& file, const std::string& text) {
+  const fs::path temporary = file.string() + ".tmp";
+  errno = 0;
+  std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
+  stream << text;
+  stream.close();
+  if (!stream) throw IoError("write", temporary, errno ? errno : EIO, kOtherFolder);
+  fs::rename(temporary, file);
+}
+
+/// Permission bits do not tell (root, read-only file systems, full disks), so a file is made.
+void make_writable_folder(const fs::path& folder) {
+  std::error_code code;
+  fs::create_directories(folder, code);
+  if (code) throw IoError("create the output folder", folder, code.value(), kOtherFolder);
+  const fs::path probe = folder / ".treadle_probe";
+  const int descriptor = ::open(probe.c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor < 0) throw IoError("write in the output folder", folder, errno, kOtherFolder);
+  const bool written = ::write(descriptor, "x", 1) == 1;
+  const int number = errno;
+  ::close(descriptor);
+  fs::remove(probe, code);
+  if (!written) throw IoError("write in the output folder", folder, number, kOtherFolder);
+}
+
+void set_aside_previous_run(const fs::path& folder) {
+  bool found = false;
+  for (const char* name : {"metrics.json", "last_checkpoint"}) {
+    if (!fs::exists(folder / name)) continue;
+    fs::rename(folder / name, folder / (std::string(name) + ".previous"));
+    found = true;
+  }
+  if (!found) return;
+  log_warning(fmt::format("\"{}\" holds an earlier run. A new one begins: its metrics.json and last_checkpoint are now *.previous, its "
+                          "checkpoints will be overwritten where names are equal. Use --resume to go on with a run instead.",
+                          folder.string()));
+}
+
+void open_log(const fs::path& folder, int rank) {
+  LogOptions options;
+  options.file = folder / (rank == 0 ? "log.txt" : fmt::format("log.txt.rank{}", rank));
+  options.console = rank == 0;
+  options.level = LogLevel::debug;
+  configure_log(options);
+}
+
+void log_block(const std::string& title, const std::string& text) { log_debug(title + "\n" + text); }
+
+std::uint64_t seed_of(const Config& config, Group& group) {
+  const std::int64_t seed = config.get_int("SEED");
+  const std::uint64_t base = seed >= 0 ? static_cast<std::uint64_t>(seed) : group.shared_random_seed() >> 32;
+  return base + static_cast<std::uint64_t>(group.get_rank());
+}
+
+}  // namespace
+
+void default_setup(const Config& config, Group& group, const SetupOptions& options) {
+  const fs::path folder = config.get_string("OUTPUT_DIR");
+  if (folder.empty()) config.fail("OUTPUT_DIR", "a folder is needed");
+  if (group.is_main_process()) make_writable_folder(folder);
+  group.synchronize();
+  open_log(folder, group.get_rank());
+  if (options.new_run && group.is_main_process()) set_aside_previous_run(folder);
+
+  if (const std::int64_t threads = config.get_int("TREADLE.THREADS"); threads > 0) at::set_num_threads(static_cast<int>(threads));
+  if (config.get_bool("CUDNN_BENCHMARK")) at::globalContext().setBenchmarkCuDNN(true);
+
+  log_block("Environment:", environment_report());
+  if (!options.command_line.empty()) log_info(fmt::format("Command line: {}", fmt::join(options.command_line, " ")));
+  const std::string text = config.dump();
+  log_block("Config:", text);
+  if (group.is_main_process()) {
+    write_whole(folder / "config.yaml", text);
+    log_info(fmt::format("Full config, log and checkpoints are in \"{}\"", folder.string()));
+  }
+
+  const std::uint64_t seed = seed_of(config, group);
+  log_info(fmt::format("Random seed of this process: {}", seed));
+  seed_everything(seed);
+}
+
+}  // namespace treadle

@@ -1,0 +1,77 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/base/value_view.hpp>
+#include <treadle/data/batch_source.hpp>
+#include <treadle/defaults/default_trainer.hpp>
+#include <treadle/defaults/options.hpp>
+#include <treadle/evaluation/evaluator.hpp>
+#include <treadle/models/model.hpp>
+
+#include <torch/optim/optimizer.h>
+
+namespace treadle {
+
+DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> group, Builders builders)
+    : TrainerBase({.group = std::move(group), .events = {}}), config_(config.clone()), builders_(std::move(builders)) {
+  refuse_unsupported(config_);
+  config_.freeze();
+  const std::shared_ptr<Group> shared = shared_group();
+  // Data comes first: a missing file is said before a large model is built.
+  train_source_ = builders_.train_loader(config_, shared);
+  tester_ = std::make_unique<Tester>(config_, shared, builders_);
+  model_ = builders_.model(config_);
+  model_->to(device_option(config_, shared->get_local_rank()));
+  optimizer_ = builders_.optimizer(config_, *model_);
+  lr_scheduler_ = builders_.lr_scheduler(config_, *optimizer_);
+
+  inner_ = std::make_unique<SimpleTrainer>(model_, *train_source_, *optimizer_,
+                                           SimpleTrainerOptions{.trainer = {.group = shared, .events = {}}});
+  record_ = std::make_unique<RunRecord>(*this, train_source_.get(), *model_, model_->non_persistent());
+  checkpointer_ = std::make_unique<DetectionCheckpointer>(
+      *model_, config_.get_string("OUTPUT_DIR"), CheckpointerOptions{.group = shared, .non_persistent = model_->non_persistent()});
+  checkpointer_->add_checkpointable("trainer", *this);
+  checkpointer_->add_checkpointable("treadle", *record_);
+  register_hooks(builders_.hooks(*this));
+}
+
+DefaultTrainer::~DefaultTrainer() = default;
+
+std::vector<hooks::PeriodicWriter::NamedWriter> DefaultTrainer::build_writers() {
+  if (!group().is_main_process()) return {};
+  return builders_.writers(*this);
+}
+
+void DefaultTrainer::resume_or_load(bool resume) { checkpointer_->resume_or_load(config_.get_string("MODEL.WEIGHTS"), resume); }
+
+Dict DefaultTrainer::train() {
+  const std::int64_t max_iter = config_.get_int("SOLVER.MAX_ITER");
+  if (start_iter() > max_iter) {
+    config_.fail("SOLVER.MAX_ITER", "the run to be resumed has come further: it would go on at iteration " + std::to_string(start_iter()));
+  }
+  train(start_iter(), max_iter);
+  return last_results_;
+}
+
+Dict DefaultTrainer::test() {
+  last_results_ = tester_->test(*model_);
+  return last_results_;
+}
+
+Dict DefaultTrainer::state_dict() const {
+  Dict state = TrainerBase::state_dict();
+  Dict inner = inner_->state_dict();
+  inner.set("iteration", state.at("iteration"));
+  state.set("_trainer", std::move(inner));
+  return state;
+}
+
+void DefaultTrainer::check_state_dict(const Dict& state) const {
+  TrainerBase::check_state_dict(state);
+  inner_->check_state_dict(ValueView(state)["_trainer"].as_dict());
+}
+
+void DefaultTrainer::load_state_dict(const Dict& state) {
+  TrainerBase::load_state_dict(state);
+  inner_->load_state_dict(state.at("_trainer").as_dict());
+}
+
+}  // namespace treadle

@@ -1,0 +1,35 @@
+// What the config says to the hooks, and what it must not ask for.
+#include <treadle/defaults/options.hpp>
+
+#include <fmt/format.h>
+
+namespace treadle {
+
+hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config) {
+  hooks::PeriodicCheckpointerOptions options;
+  options.period = config.get_int("SOLVER.CHECKPOINT_PERIOD");
+  if (options.period < 1) config.fail("SOLVER.CHECKPOINT_PERIOD", "at least 1 is needed");
+  if (const std::int64_t keep = config.get_int("TREADLE.CHECKPOINT.MAX_TO_KEEP"); keep > 0) options.max_to_keep = keep;
+  return options;
+}
+
+hooks::EvalHookOptions eval_hook_options(const Config& config) {
+  hooks::EvalHookOptions options;
+  options.period = config.get_int("TEST.EVAL_PERIOD");
+  if (options.period < 0) config.fail("TEST.EVAL_PERIOD", "at least 0 is needed (0: only at the end)");
+  return options;
+}
+
+void refuse_unsupported(const Config& config) {
+  for (const char* key : {"SOLVER.AMP.ENABLED", "TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+    if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
+  }
+  if (config.get_int("SOLVER.REFERENCE_WORLD_SIZE") != 0) {
+    config.fail("SOLVER.REFERENCE_WORLD_SIZE", "this version does not scale by the number of processes; set it to 0");
+  }
+  if (config.get_string("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler") {
+    config.fail("DATALOADER.SAMPLER_TRAIN", "this version has \"TrainingSampler\" only");
+  }
+}
+
+}  // namespace treadle

@@ -1,0 +1,100 @@
+#include <tests/engine/fake_group.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/evaluation.hpp>
+
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+
+namespace treadle {
+namespace {
+
+List predictions(const std::vector<std::vector<double>>& scores) {
+  List list;
+  for (const auto& row : scores) list.push_back(Dict{{"scores", at::tensor(row, at::kFloat)}});
+  return list;
+}
+
+Batch labels(const std::vector<std::int64_t>& values, std::vector<std::int64_t> ids = {}) {
+  Dict fields{{"label", at::tensor(values, at::kLong)}};
+  return ids.empty() ? Batch(std::move(fields)) : Batch(std::move(fields), std::move(ids));
+}
+
+double metric(const Dict& results, const std::string& name) { return results.at("classification").as_dict().at(name).as_double(); }
+
+/// Top-k by sorting, with equal scores in the order of their index.
+bool among_top(const std::vector<double>& scores, std::int64_t label, std::size_t k) {
+  std::vector<std::size_t> order(scores.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+  return std::find(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size())), static_cast<std::size_t>(label)) !=
+         order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size()));
+}
+
+RC_GTEST_PROP(ClassificationEvaluatorProperties, EqualsCountingByHand, ()) {
+  const auto classes = static_cast<std::size_t>(*rc::gen::inRange(2, 9));
+  ClassificationEvaluator evaluator;
+  evaluator.reset();
+  int total = 0, first = 0, five = 0;
+  for (int batch = *rc::gen::inRange(1, 4); batch > 0; --batch) {
+    std::vector<std::vector<double>> scores;
+    std::vector<std::int64_t> truth;
+    for (int n = *rc::gen::inRange(1, 6); n > 0; --n) {
+      std::vector<double> row;
+      for (std::size_t c = 0; c < classes; ++c) row.push_back(*rc::gen::inRange(0, 4));
+      scores.push_back(row);
+      truth.push_back(*rc::gen::inRange<std::int64_t>(0, static_cast<std::int64_t>(classes)));
+      ++total;
+      first += among_top(row, truth.back(), 1);
+      five += among_top(row, truth.back(), 5);
+    }
+    evaluator.process(labels(truth), predictions(scores));
+  }
+  const Dict results = evaluator.evaluate();
+  RC_ASSERT(metric(results, "accuracy") == 100.0 * first / total);
+  RC_ASSERT(metric(results, "num_samples") == total);
+  const bool has_five = results.at("classification").as_dict().contains("top5_accuracy");
+  RC_ASSERT(has_five == (classes > 5));
+  if (has_five) RC_ASSERT(metric(results, "top5_accuracy") == 100.0 * five / total);
+}
+
+TEST(ClassificationEvaluator, ASampleSeenTwiceCountsOnce) {
+  ClassificationEvaluator evaluator;
+  evaluator.reset();
+  evaluator.process(labels({0, 1}, {7, 8}), predictions({{1, 0}, {1, 0}}));
+  evaluator.process(labels({1}, {8}), predictions({{1, 0}}));
+  const Dict results = evaluator.evaluate();
+  EXPECT_EQ(metric(results, "num_samples"), 2);
+  EXPECT_EQ(metric(results, "accuracy"), 50);
+}
+
+TEST(ClassificationEvaluator, ResetForgetsAndTheTaskIsTheOption) {
+  ClassificationEvaluator evaluator({.task = "fashion"});
+  evaluator.process(labels({0}), predictions({{0, 1}}));
+  evaluator.reset();
+  evaluator.process(labels({1}), predictions({{0, 1}}));
+  EXPECT_EQ(evaluator.evaluate().at("fashion").as_dict().at("accuracy").as_double(), 100);
+}
+
+TEST(ClassificationEvaluator, CountsOverRanksAndAnswersOnTheMainProcess) {
+  ClassificationEvaluator main({.group = std::make_shared<FakeGroup>(0, 3)});
+  main.process(labels({0, 1}), predictions({{1, 0}, {1, 0}}));
+  EXPECT_EQ(metric(main.evaluate(), "num_samples"), 6);
+  ClassificationEvaluator other({.group = std::make_shared<FakeGroup>(1, 3)});
+  other.process(labels({0}), predictions({{1, 0}}));
+  EXPECT_TRUE(other.evaluate().empty());
+}
+
+TEST(ClassificationEvaluator, BadInputIsNamed) {
+  ClassificationEvaluator evaluator;
+  EXPECT_THROW(evaluator.process(labels({2}), predictions({{0, 1}})), FormatError);
+  EXPECT_THROW(evaluator.process(labels({-1}), predictions({{0, 1}})), FormatError);
+  EXPECT_THROW(evaluator.process(labels({0}), List{Dict{{"boxes", 1}}}), FormatError);
+  EXPECT_THROW(evaluator.process(Batch(Dict{{"x", at::tensor({1})}}), predictions({{0, 1}})), FormatError);
+  EXPECT_THROW(evaluator.evaluate(), FormatError);
+}
+
+}  // namespace
+}  // namespace treadle
