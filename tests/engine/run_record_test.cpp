@@ -4,7 +4,7 @@
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine.hpp>
 
-#include <tests/engine/fake_group.hpp>
+#include <tests/support/fake_group.hpp>
 
 #include <ATen/ops/rand.h>
 #include <ATen/ops/zeros.h>

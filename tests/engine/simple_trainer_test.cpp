@@ -1,4 +1,4 @@
-#include <tests/engine/fake_group.hpp>
+#include <tests/support/fake_group.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine.hpp>

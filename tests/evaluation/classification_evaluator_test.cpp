@@ -1,4 +1,4 @@
-#include <tests/engine/fake_group.hpp>
+#include <tests/support/fake_group.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/evaluation.hpp>
 
