@@ -16,7 +16,7 @@ std::int64_t run_until(std::int64_t last_iter) {
   torch::manual_seed(0);
   torch::nn::Linear net(3, 1);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
-  LRMultiplier schedule(optimizer, cosine_schedule(1.0, 0.0), {.max_iter = 200});
+  LRMultiplier schedule(optimizer, CosineParamScheduler(1.0, 0.0), {.max_iter = 200});
   EventStorage storage;
   JSONWriter writer({.file = "metrics.json"});
 
