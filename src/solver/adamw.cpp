@@ -5,12 +5,12 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/solver/adamw.hpp>
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/neg.h>
@@ -104,59 +104,77 @@ bool kernel_takes(const Update& update) {
          (!update.max_exp_avg_sq.defined() || same_walk(update.param, update.max_exp_avg_sq));
 }
 
-/// Runs the kernels over the tensors of one dtype that are at the same step. The denominators of a block of tensors share one scratch,
-/// small enough to stay in the cache from one half of the update to the next.
+/// Runs the kernels over the tensors of one dtype, block by block, so that a block is still in the cache when its second half begins.
+/// Tensors of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do not depend on where
+/// in a block a number lies.
 template <class T>
 class AdamBatch {
  public:
   void add(const Update& update) {
     auto data = [](const at::Tensor& tensor) { return static_cast<T*>(tensor.unsafeGetTensorImpl()->mutable_data()); };
-    by_step_[update.step].push_back({.param = data(update.param),
-                                     .grad = data(update.grad),
-                                     .exp_avg = data(update.exp_avg),
-                                     .exp_avg_sq = data(update.exp_avg_sq),
-                                     .max_exp_avg_sq = update.max_exp_avg_sq.defined() ? data(update.max_exp_avg_sq) : nullptr,
-                                     .denominator = nullptr,
-                                     .size = update.param.numel()});
+    AdamTensor<T> tensor{.param = data(update.param),
+                         .grad = data(update.grad),
+                         .exp_avg = data(update.exp_avg),
+                         .exp_avg_sq = data(update.exp_avg_sq),
+                         .max_exp_avg_sq = update.max_exp_avg_sq.defined() ? data(update.max_exp_avg_sq) : nullptr,
+                         .denominator = nullptr,
+                         .size = update.param.numel()};
+    Pieces& pieces = by_step_[update.step];
+    for (std::int64_t begin = 0; begin < tensor.size; begin += kBlock) pieces.add(tensor, begin);
     mark_written(update.param);
   }
 
-  void run(AdamScalars scalars, at::Tensor& scratch) {
-    for (auto& [step, tensors] : by_step_) {
+  void run(AdamScalars scalars) {
+    for (auto& [step, pieces] : by_step_) {
       scalars.step = step;
-      std::int64_t largest = 0;
-      for (const auto& tensor : tensors) largest = std::max(largest, tensor.size);
-      std::int64_t capacity = std::max(largest, kBlock);
-      if (!scratch.defined() || scratch.numel() < capacity || scratch.scalar_type() != c10::CppTypeToScalarType<T>::value) {
-        scratch = at::empty({capacity}, c10::CppTypeToScalarType<T>::value);
-      }
-      for (std::size_t begin = 0; begin < tensors.size();) begin = run_block(tensors, begin, scalars, scratch);
+      at::parallel_for(0, static_cast<std::int64_t>(pieces.blocks.size()), kParallelBlocks, [&](std::int64_t begin, std::int64_t end) {
+        at::Tensor scratch = at::empty({kBlock}, c10::CppTypeToScalarType<T>::value);
+        for (std::int64_t block = begin; block < end; ++block) run_block(pieces, static_cast<std::size_t>(block), scalars, scratch);
+      });
     }
   }
 
  private:
-  static constexpr std::int64_t kBlock = 65536;
+  static constexpr std::int64_t kBlock = 16384;
+  static constexpr std::int64_t kParallelBlocks = 2;
 
-  std::size_t run_block(std::vector<AdamTensor<T>>& tensors, std::size_t begin, const AdamScalars& scalars, at::Tensor& scratch) {
-    std::size_t end = begin;
+  struct Pieces {
+    std::vector<AdamTensor<T>> tensors;
+    std::vector<std::size_t> blocks;  // the first piece of each
+    std::int64_t used = kBlock;       // numbers in the last block
+
+    void add(AdamTensor<T> tensor, std::int64_t begin) {
+      tensor.param += begin;
+      tensor.grad += begin;
+      tensor.exp_avg += begin;
+      tensor.exp_avg_sq += begin;
+      if (tensor.max_exp_avg_sq) tensor.max_exp_avg_sq += begin;
+      tensor.size = std::min(tensor.size - begin, kBlock);
+      if (used + tensor.size > kBlock) {
+        blocks.push_back(tensors.size());
+        used = 0;
+      }
+      used += tensor.size;
+      tensors.push_back(tensor);
+    }
+  };
+
+  static void run_block(Pieces& pieces, std::size_t block, const AdamScalars& scalars, const at::Tensor& scratch) {
+    std::size_t begin = pieces.blocks[block];
+    std::size_t end = block + 1 < pieces.blocks.size() ? pieces.blocks[block + 1] : pieces.tensors.size();
     std::int64_t used = 0;
-    while (end < tensors.size() && (end == begin || used + tensors[end].size <= kBlock)) {
-      tensors[end].denominator = scratch.data_ptr<T>() + used;
-      used += tensors[end++].size;
+    for (std::size_t i = begin; i < end; ++i) {
+      pieces.tensors[i].denominator = scratch.data_ptr<T>() + used;
+      used += pieces.tensors[i].size;
     }
-    std::span<AdamTensor<T>> block(tensors.data() + begin, end - begin);
-    adam_moments_kernel(block, scalars);
-    for (const AdamTensor<T>& tensor : block) {
-      auto type = c10::CppTypeToScalarType<T>::value;
-      at::Tensor square = at::from_blob(tensor.max_exp_avg_sq ? tensor.max_exp_avg_sq : tensor.exp_avg_sq, {tensor.size}, type);
-      at::Tensor root = at::from_blob(tensor.denominator, {tensor.size}, type);
-      at::sqrt_out(root, square);
-    }
-    adam_update_kernel(block, scalars);
-    return end;
+    std::span<AdamTensor<T>> tensors(pieces.tensors.data() + begin, end - begin);
+    adam_moments_kernel(tensors, scalars);
+    at::Tensor squares = scratch.narrow(0, 0, used);
+    at::sqrt_out(squares, squares);
+    adam_update_kernel(tensors, scalars);
   }
 
-  std::map<std::int64_t, std::vector<AdamTensor<T>>> by_step_;
+  std::map<std::int64_t, Pieces> by_step_;
 };
 
 template <class State>
@@ -211,7 +229,7 @@ bool fused_takes(const Update& update) {
 /// Goes over one group: each parameter to the kernel, to ATen's fused kernel, or step by step.
 class GroupStep {
  public:
-  GroupStep(const AdamScalars& scalars, bool fused, at::Tensor& scratch) : scalars_(scalars), fused_(fused), scratch_(scratch) {}
+  GroupStep(const AdamScalars& scalars, bool fused) : scalars_(scalars), fused_(fused) {}
 
   void add(const Update& update) {
     if (fused_ && fused_takes(update)) {
@@ -226,15 +244,14 @@ class GroupStep {
   }
 
   void run() {
-    floats_.run(scalars_, scratch_);
-    doubles_.run(scalars_, scratch_);
+    floats_.run(scalars_);
+    doubles_.run(scalars_);
     for (auto& [key, lists] : lists_) lists.run(scalars_, std::get<3>(key));
   }
 
  private:
   const AdamScalars& scalars_;
   bool fused_;
-  at::Tensor& scratch_;
   AdamBatch<float> floats_;
   AdamBatch<double> doubles_;
   std::map<std::tuple<c10::DeviceType, int, at::ScalarType, std::int64_t>, FusedLists> lists_;
@@ -243,7 +260,6 @@ class GroupStep {
 template <class TorchOptions, class State>
 void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, bool decoupled) {
   at::NoGradGuard no_grad;
-  at::Tensor scratch;
   for (OptimizerParamGroup& group : groups) {
     const auto& options = static_cast<const TorchOptions&>(group.options());
     AdamScalars scalars{.lr = options.lr(),
@@ -254,7 +270,7 @@ void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const O
                         .decoupled = decoupled,
                         .grad_scale = switches.maximize ? -1.0 : 1.0,
                         .step = 0};
-    GroupStep step(scalars, switches.fused, scratch);
+    GroupStep step(scalars, switches.fused);
     for (const at::Tensor& param : group.params()) {
       const at::Tensor& grad = param.grad();
       if (!grad.defined()) continue;

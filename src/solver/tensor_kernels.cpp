@@ -110,23 +110,28 @@ TREADLE_INLINE void adam_moments_range(const AdamRange<T>& range) {
   const T* __restrict gradient = range.at.grad;
   T* __restrict m = range.at.exp_avg;
   T* __restrict v = range.at.exp_avg_sq;
+  T* __restrict square = range.at.denominator;
   for (std::int64_t i = 0; i < range.at.size; ++i) {
     T g = gradient[i];
     if constexpr (scale) g *= range.scale;
     if constexpr (coupled) g = fused_multiply_add(range.coupled_decay, p[i], g);
     if constexpr (shrink) p[i] *= range.shrink;
     m[i] = lerp(m[i], g, range.lerp_weight, range.lerp_weight_minus_one, near_from);
-    v[i] = fused_multiply_add(range.square_weight * g, g, v[i] * range.beta2);
+    T next = fused_multiply_add(range.square_weight * g, g, v[i] * range.beta2);
+    v[i] = next;
+    square[i] = next;
   }
 }
 
 template <class T>
 TREADLE_INLINE void adam_maximum_range(const AdamRange<T>& range) {
   T* __restrict maximum = range.at.max_exp_avg_sq;
-  const T* __restrict v = range.at.exp_avg_sq;
+  T* __restrict square = range.at.denominator;
   for (std::int64_t i = 0; i < range.at.size; ++i) {
     // A NaN on either side stays.
-    maximum[i] = !(v[i] <= maximum[i]) && maximum[i] == maximum[i] ? v[i] : maximum[i];
+    T larger = !(square[i] <= maximum[i]) && maximum[i] == maximum[i] ? square[i] : maximum[i];
+    maximum[i] = larger;
+    square[i] = larger;
   }
 }
 
@@ -205,7 +210,7 @@ AdamRange<T> sub_range(AdamRange<T> range, const AdamTensor<T>& tensor, std::int
   range.at.exp_avg += begin;
   range.at.exp_avg_sq += begin;
   if (tensor.max_exp_avg_sq) range.at.max_exp_avg_sq += begin;
-  if (tensor.denominator) range.at.denominator += begin;
+  range.at.denominator += begin;
   range.at.size = end - begin;
   return range;
 }

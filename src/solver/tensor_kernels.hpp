@@ -39,7 +39,7 @@ struct AdamTensor {
   T* exp_avg;
   T* exp_avg_sq;
   T* max_exp_avg_sq;  ///< null without amsgrad
-  T* denominator;     ///< holds the square root of exp_avg_sq (or its maximum) between the two halves
+  T* denominator;     ///< scratch: between the halves exp_avg_sq (with amsgrad its maximum), of which the caller takes the square root
   std::int64_t size;
 };
 
@@ -54,7 +54,7 @@ struct AdamScalars {
   std::int64_t step;  ///< counted from 1
 };
 
-/// The first half: moments, and with `decoupled` the decay of the parameter. The caller then fills `denominator` with square roots.
+/// The first half: moments, and with `decoupled` the decay of the parameter.
 void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
 void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
 /// The second half: the parameter.
