@@ -90,7 +90,7 @@ void Config::merge_from_file(const std::filesystem::path& file, const ConfigLoad
   }
   if (version > latest_config_version || version < 0) {
     const Entry* entry = loaded.tree.find("VERSION");
-    throw ConfigError(fmt::format("{}: the config is of version {}; the versions known here are 0 to {}", entry->origin.to_string(), version,
+    throw ConfigError(fmt::format("{}: VERSION is {}; this program knows the versions 0 to {}", entry->origin.to_string(), version,
                                   latest_config_version),
                       "VERSION");
   }
