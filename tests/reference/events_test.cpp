@@ -14,31 +14,23 @@
 #include <sstream>
 
 #include "tests/reference/events_model.hpp"
+#include "tests/reference/reference_cases.hpp"
 
 namespace treadle {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 using reference::EventsModel;
 using reference::number_text;
 namespace fs = std::filesystem;
 
 const char* const kFamily = "events";
 
-json read_json(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot open " + path.string());
-  return json::parse(file);
-}
-
-fs::path reference_folder() {
-  const char* given = std::getenv("TREADLE_REFERENCE_DIR");
-  return given != nullptr && *given != '\0' ? fs::path(given) : fs::path(TREADLE_SOURCE_DIR) / "tests/reference";
-}
-
 std::set<std::string> listed_rules() {
   std::set<std::string> rules;
-  for (const json& difference : read_json(fs::path(TREADLE_SOURCE_DIR) / "tests/reference/differences.json")) {
+  std::ifstream file(fs::path(TREADLE_SOURCE_DIR) / "tests/reference/differences.json");
+  for (const json& difference : json::parse(file)) {
     if (difference.at("family") == kFamily) rules.insert(difference.at("rule").get<std::string>());
   }
   return rules;
@@ -214,8 +206,13 @@ json outcome(F&& operation) {
 
 class StorageCase {
  public:
-  StorageCase(const json& test, const fs::path& folder)
-      : input_(test.at("input")), results_(test.at("expect").at("results")), replay_(input_, folder), python_(model(false)), mended_(model(true)) {}
+  StorageCase(const ordered_json& test, const fs::path& folder)
+      : input_(test.at("input")),
+        ordered_ops_(test.at("input").at("ops")),
+        results_(test.at("expect").at("results")),
+        replay_(input_, folder),
+        python_(model(false)),
+        mended_(model(true)) {}
 
   void run() {
     for (at_ = 0; at_ < input_.at("ops").size(); ++at_) {
@@ -279,7 +276,7 @@ class StorageCase {
     const bool hint = optional<bool>(op, 2).value_or(true);
     const auto iteration = optional<std::int64_t>(op, 3);
     EventStorage::Named<double> scalars;
-    for (const auto& [name, value] : op[1].items()) scalars.emplace_back(name, number(value).value());
+    for (const auto& [name, value] : ordered_ops_[at_][1].items()) scalars.emplace_back(name, number(value).value());
     step(
         expected(),
         [&](EventsModel& m) {
@@ -341,8 +338,9 @@ class StorageCase {
     FAIL() << "unknown operation";
   }
 
-  const json& input_;
-  const json& results_;
+  const json input_;
+  const ordered_json ordered_ops_;  // where the order of a dict counts
+  const json results_;
   Replay replay_;
   EventsModel python_;
   EventsModel mended_;
@@ -359,10 +357,9 @@ void run_context(const json& test) {
 }
 
 TEST(ReferenceEvents, EveryCase) {
-  const json data = read_json(reference_folder() / "events.json");
   const fs::path folder = fs::temp_directory_path() / ("treadle_reference_events_" + std::to_string(getpid()));
   std::size_t cases = 0;
-  for (const json& test : data.at("cases")) {
+  for (const ordered_json& test : reference_cases(kFamily)) {
     SCOPED_TRACE(test.at("id").get<std::string>());
     const std::string kind = test.at("kind");
     fs::create_directories(folder);

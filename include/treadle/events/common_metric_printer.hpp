@@ -1,5 +1,6 @@
 #pragma once
 
+#include <treadle/base/log.hpp>
 #include <treadle/events/writer.hpp>
 
 #include <functional>
@@ -9,9 +10,10 @@
 namespace treadle {
 
 struct CommonMetricPrinterOptions {
-  std::optional<std::int64_t> max_iter;  ///< where the run ends; without it no ETA is shown
+  std::optional<std::int64_t> max_iter{};  ///< where the run ends; without it no ETA is shown
   std::int64_t window = 20;              ///< iterations over which losses are reduced to their median, at least 1
-  std::function<double()> clock;         ///< seconds from any origin, never backwards; empty: the steady clock
+  std::function<double()> clock{};         ///< seconds from any origin, never backwards; empty: the steady clock
+  LogLevel level = LogLevel::info;         ///< of its lines
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const CommonMetricPrinterOptions& options);

@@ -9,9 +9,9 @@
 namespace treadle {
 
 struct JSONWriterOptions {
-  std::filesystem::path file;            ///< appended to; its folder must exist
+  std::filesystem::path file{};              ///< appended to; its folder must exist
   std::int64_t window = 20;              ///< iterations over which smoothed scalars are reduced to their median, at least 1
-  std::vector<std::string> latest_only;  ///< unsmoothed scalars (full names) of which only the newest value at each write matters
+  std::vector<std::string> latest_only{};  ///< unsmoothed scalars (full names) of which only the newest value at each write matters
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const JSONWriterOptions& options);

@@ -9,11 +9,11 @@
 namespace treadle {
 
 struct LiveLineOptions {
-  std::optional<std::int64_t> max_iter;       ///< where the run ends; without it no ETA is shown
+  std::optional<std::int64_t> max_iter{};       ///< where the run ends; without it no ETA is shown
   std::int64_t images_per_batch = 0;          ///< of all processes together; 0: no images/s
   std::int64_t window = 20;                   ///< iterations over which values are reduced to their median, at least 1
-  std::function<int()> width;                 ///< columns, less than 1 for no terminal; empty: those of the terminal on stderr
-  std::function<void(std::string_view)> show;  ///< empty: set_status_line
+  std::function<int()> width{};                 ///< columns, less than 1 for no terminal; empty: those of the terminal on stdout
+  std::function<void(std::string_view)> show{};  ///< empty: set_status_line
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const LiveLineOptions& options);

@@ -12,12 +12,12 @@
 namespace treadle {
 
 struct TensorBoardWriterOptions {
-  std::filesystem::path folder;  ///< made when absent; each writer adds a file `events.out.tfevents.…` of its own
+  std::filesystem::path folder{};  ///< made when absent; each writer adds a file `events.out.tfevents.…` of its own
   std::int64_t window = 20;      ///< iterations over which smoothed scalars are reduced to their median, at least 1
   /// Hyper-parameters of the run (bool, int, float or string each) for the HParams page, and the scalars shown there.
-  std::vector<std::pair<std::string, Value>> hparams;
-  std::vector<std::string> hparam_metrics;
-  std::function<double()> clock;  ///< seconds since 1970 for the events; empty: the system clock
+  std::vector<std::pair<std::string, Value>> hparams{};
+  std::vector<std::string> hparam_metrics{};
+  std::function<double()> clock{};  ///< seconds since 1970 for the events; empty: the system clock
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const TensorBoardWriterOptions& options);
