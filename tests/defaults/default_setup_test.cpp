@@ -1,0 +1,84 @@
+#include <tests/defaults/tiny_run.hpp>
+#include <tests/support/fake_group.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/defaults.hpp>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/rand.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct DefaultSetup : testing::Test {
+  TinyRun run;
+  TemporaryFolder output;
+  std::shared_ptr<Group> group = make_single_process_group();
+  void TearDown() override { configure_log({}); }
+};
+
+TEST_F(DefaultSetup, MakesTheFolderTheLogAndTheConfig) {
+  const std::string folder = output / "a/b";
+  const Config config = run.config(folder);
+  default_setup(config, *group, {.command_line = {"treadle", "train"}});
+  const std::string log = read_text(folder + "/log.txt");
+  EXPECT_NE(log.find("Command line: treadle train"), std::string::npos);
+  EXPECT_NE(log.find("LibTorch"), std::string::npos);
+  EXPECT_NE(log.find("MAX_ITER: 12"), std::string::npos);
+  Config again = default_config();
+  again.merge_from_file(folder + "/config.yaml");
+  EXPECT_TRUE(identical(Value(again.to_dict()), Value(config.to_dict())));
+  EXPECT_FALSE(fs::exists(folder + "/config.yaml.tmp"));
+  EXPECT_FALSE(fs::exists(folder + "/.treadle_probe"));
+}
+
+TEST_F(DefaultSetup, AFolderThatCannotBeWrittenIsSaid) {
+  write_text(output / "file", "x");
+  EXPECT_THROW(default_setup(run.config(output / "file/run"), *group), IoError);
+  EXPECT_THROW(default_setup(run.config(output / "file"), *group), IoError);
+  EXPECT_THROW(default_setup(run.config("/proc/treadle"), *group), IoError);
+  EXPECT_THROW(default_setup(run.config(""), *group), ConfigError);
+}
+
+TEST_F(DefaultSetup, SeedsByTheConfigAndTheRank) {
+  const auto draw = [&](const char* seed, Group& of) {
+    default_setup(run.config(output / "run", {"SEED", seed}), of);
+    return at::rand({4});
+  };
+  FakeGroup second(1, 2);
+  const auto first = draw("5", *group);
+  EXPECT_TRUE(first.equal(draw("5", *group)));
+  EXPECT_FALSE(first.equal(draw("6", *group)));
+  EXPECT_FALSE(first.equal(draw("5", second)));
+  EXPECT_FALSE(draw("-1", *group).equal(draw("-1", *group)));
+  EXPECT_TRUE(fs::exists(output / "run/log.txt.rank1"));
+}
+
+TEST_F(DefaultSetup, SetsTheThreads) {
+  const int before = at::get_num_threads();
+  default_setup(run.config(output / "run", {"TREADLE.THREADS", "1"}), *group);
+  EXPECT_EQ(at::get_num_threads(), 1);
+  default_setup(run.config(output / "run", {"TREADLE.THREADS", "0"}), *group);
+  EXPECT_EQ(at::get_num_threads(), 1);
+  at::set_num_threads(before);
+}
+
+TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {
+  const std::string folder = output / "run";
+  fs::create_directories(folder);
+  write_text(folder + "/metrics.json", "{}\n");
+  write_text(folder + "/last_checkpoint", "model_final.pth");
+  default_setup(run.config(folder), *group);
+  EXPECT_TRUE(fs::exists(folder + "/last_checkpoint"));
+  default_setup(run.config(folder), *group, {.new_run = true});
+  EXPECT_FALSE(fs::exists(folder + "/metrics.json"));
+  EXPECT_FALSE(fs::exists(folder + "/last_checkpoint"));
+  EXPECT_EQ(read_text(folder + "/metrics.json.previous"), "{}\n");
+  EXPECT_NE(read_text(folder + "/log.txt").find("--resume"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace treadle

@@ -1,0 +1,189 @@
+#include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/checkpoint/file.hpp>
+#include <treadle/data/batch_source.hpp>
+#include <treadle/defaults.hpp>
+#include <treadle/evaluation/evaluator.hpp>
+#include <treadle/hooks.hpp>
+#include <treadle/models/make_model.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+
+#include <ATen/ops/ones.h>
+#include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
+
+#include <map>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct DefaultTrainerTest : testing::Test {
+  TinyRun run;
+  TemporaryFolder output;
+  std::vector<std::string> logs;
+  LogCapture capture{[this](LogLevel, std::string_view line) { logs.emplace_back(line); }};
+};
+
+TEST_F(DefaultTrainerTest, TrainsEvaluatesAndLeavesItsFiles) {
+  DefaultTrainer trainer(run.config(output / "."), nullptr);
+  EXPECT_EQ(trainer.hook_keys(), (std::vector<std::string>{"IterationTimer", "LRScheduler", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter",
+                                                           "PeriodicWriter#2"}));
+  trainer.resume_or_load(false);
+  const Dict results = trainer.train();
+  EXPECT_EQ(results.at("classification").as_dict().at("num_samples").as_int(), 64);
+  for (const char* name : {"metrics.json", "last_checkpoint", "model_0000004.pth", "model_0000009.pth", "model_final.pth"}) {
+    EXPECT_TRUE(fs::exists(output / name)) << name;
+  }
+  EXPECT_EQ(read_text(output / "last_checkpoint"), "model_final.pth");
+  const auto metrics = lines_of(read_text(output / "metrics.json"));
+  EXPECT_NE(metrics.back().find("\"classification/accuracy\""), std::string::npos);
+  EXPECT_NE(metrics.back().find("\"iteration\": 12"), std::string::npos);
+}
+
+TEST_F(DefaultTrainerTest, CheckpointHasDetectron2sLayoutAndOurRecord) {
+  DefaultTrainer trainer(run.config(output / "."), nullptr);
+  trainer.train();
+  const Value file = load_checkpoint_file(output / "model_0000004.pth");
+  const Dict& checkpoint = file.as_dict();
+  EXPECT_EQ(checkpoint.at("iteration").as_int(), 4);
+  EXPECT_TRUE(checkpoint.at("model").as_dict().contains("backbone.conv1.weight"));
+  EXPECT_FALSE(checkpoint.at("model").as_dict().contains("pixel_mean"));
+  const Dict& state = checkpoint.at("trainer").as_dict();
+  EXPECT_EQ(state.at("iteration").as_int(), 4);
+  EXPECT_TRUE(state.at("hooks").as_dict().contains("LRScheduler"));
+  EXPECT_EQ(state.at("_trainer").as_dict().at("iteration").as_int(), 4);
+  EXPECT_TRUE(state.at("_trainer").as_dict().at("optimizer").as_dict().contains("param_groups"));
+  const Dict& record = checkpoint.at("treadle").as_dict();
+  EXPECT_EQ(record.at("position").as_dict().at("after_step_index").as_int(), 2);
+  EXPECT_EQ(record.at("ranks").as_list().size(), 1u);
+}
+
+TEST_F(DefaultTrainerTest, AllSixCallsReachItsHooks) {
+  std::map<std::string, int> calls;
+  Builders builders = default_builders();
+  builders.hooks = [&](DefaultTrainer&) {
+    const auto count = [&](const char* name) { return [&calls, name](TrainerBase&) { ++calls[name]; }; };
+    std::vector<std::unique_ptr<HookBase>> hooks;
+    hooks.push_back(std::make_unique<hooks::CallbackHook>(hooks::Callbacks{.before_train = count("before_train"),
+                                                                           .after_train = count("after_train"),
+                                                                           .before_step = count("before_step"),
+                                                                           .after_backward = count("after_backward"),
+                                                                           .after_step = count("after_step"),
+                                                                           .registered = count("registered")}));
+    return hooks;
+  };
+  DefaultTrainer trainer(run.config(output / "."), nullptr, builders);
+  trainer.train();
+  const std::map<std::string, int> expected = {{"registered", 1}, {"before_train", 1}, {"before_step", 12}, {"after_backward", 12},
+                                               {"after_step", 12}, {"after_train", 1}};
+  EXPECT_EQ(calls, expected);
+}
+
+/// Stands in for every part, and says which were asked for.
+TEST_F(DefaultTrainerTest, EveryBuilderCanBeReplaced) {
+  struct Net final : torch::nn::Module {
+    Net() { w = register_parameter("w", torch::ones({1})); }
+    torch::Tensor w;
+  };
+  struct Constant final : DatasetEvaluator {
+    void reset() override {}
+    void process(const Batch&, const List&) override {}
+    Dict evaluate() override { return {{"own", Dict{{"value", 4}}}}; }
+  };
+  std::vector<std::string> built;
+  Builders builders = default_builders();
+  builders.model = [&](const Config&) {
+    built.emplace_back("model");
+    return make_model(
+        std::make_shared<Net>(), [](auto& net, const Batch& batch) -> LossDict { return {{"own_loss", (batch.tensor("x") * net->w).sum()}}; },
+        [](auto&, const Batch&) { return List{Dict{}}; });
+  };
+  builders.optimizer = [&](const Config&, Model& model) {
+    built.emplace_back("optimizer");
+    return std::make_unique<torch::optim::SGD>(model.parameters(), 0.5);
+  };
+  builders.lr_scheduler = [&](const Config&, torch::optim::Optimizer& optimizer) {
+    built.emplace_back("lr_scheduler");
+    return std::make_unique<LRMultiplier>(optimizer, [](double) { return 0.5; }, LRMultiplierOptions{.max_iter = 2});
+  };
+  builders.train_loader = [&](const Config&, std::shared_ptr<Group>) {
+    built.emplace_back("train_loader");
+    return make_batch_source([]() -> std::optional<Batch> { return Batch(Dict{{"x", at::ones({1})}}); });
+  };
+  builders.test_loader = [&](const Config&, const std::string& name, std::shared_ptr<Group>) {
+    built.push_back("test_loader " + name);
+    return make_batch_source(std::vector<Batch>{Batch(Dict{{"x", at::ones({1})}})});
+  };
+  builders.evaluator = [&](const Config&, const std::string& name, std::shared_ptr<Group>) {
+    built.push_back("evaluator " + name);
+    return std::make_unique<Constant>();
+  };
+  builders.writers = [&](DefaultTrainer&) {
+    built.emplace_back("writers");
+    return std::vector<hooks::PeriodicWriter::NamedWriter>();
+  };
+  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('first', 'second')"}), nullptr, builders);
+  const Dict results = trainer.train();
+  EXPECT_EQ(built, (std::vector<std::string>{"train_loader", "test_loader first", "evaluator first", "test_loader second", "evaluator second",
+                                             "model", "optimizer", "lr_scheduler", "writers"}));
+  EXPECT_EQ(results.at("second").as_dict().at("own").as_dict().at("value").as_int(), 4);
+  EXPECT_EQ(trainer.model().parameters()[0].item<float>(), 1 - 0.25f - 0.25f);
+  EXPECT_NE(trainer.storage().find_history("own_loss"), nullptr);
+  EXPECT_FALSE(fs::exists(output / "metrics.json"));
+}
+
+TEST_F(DefaultTrainerTest, WeightsAloneDoNotResume) {
+  {
+    DefaultTrainer trainer(run.config(output / "first"), nullptr);
+    trainer.train();
+  }
+  DefaultTrainer trainer(run.config(output / "second", {"MODEL.WEIGHTS", output / "first/model_final.pth"}), nullptr);
+  trainer.resume_or_load(true);
+  EXPECT_EQ(trainer.start_iter(), 0);
+  const Value saved = load_checkpoint_file(output / "first/model_final.pth");
+  EXPECT_TRUE(trainer.model().named_parameters()["backbone.output.bias"].equal(
+      saved.as_dict().at("model").as_dict().at("backbone.output.bias").as_tensor()));
+}
+
+TEST_F(DefaultTrainerTest, ARunThatHasComeFurtherThanItsEndIsSaid) {
+  DefaultTrainer(run.config(output / "."), nullptr).train();
+  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "6"}), nullptr);
+  trainer.resume_or_load(true);
+  EXPECT_THROW(trainer.train(), ConfigError);
+}
+
+TEST_F(DefaultTrainerTest, AFinishedRunResumedEvaluatesAgain) {
+  const Dict first = DefaultTrainer(run.config(output / "."), nullptr).train();
+  const std::string metrics = read_text(output / "metrics.json");
+  DefaultTrainer trainer(run.config(output / "."), nullptr);
+  trainer.resume_or_load(true);
+  EXPECT_EQ(trainer.start_iter(), 12);
+  EXPECT_TRUE(identical(trainer.train(), first));
+  EXPECT_EQ(read_text(output / "metrics.json"), metrics);
+}
+
+TEST_F(DefaultTrainerTest, WithoutTestDataNothingIsEvaluated) {
+  DefaultTrainer trainer(run.config(output / ".", {"DATASETS.TEST", "()"}), nullptr);
+  EXPECT_TRUE(trainer.train().empty());
+  EXPECT_TRUE(trainer.tester().empty());
+}
+
+TEST_F(DefaultTrainerTest, UnknownNamesAreSaidWithTheirKey) {
+  const auto message = [&](const std::vector<std::string>& overrides) {
+    try {
+      DefaultTrainer trainer(run.config(output / ".", overrides), nullptr);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(message({"DATASETS.TRAIN", "('fashion_mnist_trian',)"}).find("fashion_mnist_train"), std::string::npos);
+  EXPECT_NE(message({"DATASETS.TRAIN", "('a', 'b')"}).find("DATASETS.TRAIN"), std::string::npos);
+  EXPECT_NE(message({"MODEL.META_ARCHITECTURE", "ImageClasifier"}).find("\"ImageClassifier\""), std::string::npos);
+  EXPECT_NE(message({"SOLVER.AMP.ENABLED", "True"}).find("SOLVER.AMP.ENABLED"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace treadle

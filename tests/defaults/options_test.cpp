@@ -1,0 +1,120 @@
+#include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/defaults/options.hpp>
+#include <treadle/models/image_classifier.hpp>
+
+#include <gtest/gtest.h>
+
+namespace treadle {
+namespace {
+
+Config with(const std::vector<std::string>& overrides) {
+  Config config = default_config();
+  config.merge_from_list(std::span<const std::string>(overrides));
+  return config;
+}
+
+TEST(Options, ModelTakesItsKeys) {
+  const auto options = model_options(with({"MODEL.BACKBONE.NAME", "Net", "MODEL.PIXEL_MEAN", "[1.0, 2.0]", "MODEL.PIXEL_STD", "[3.0, 4]",
+                                           "TREADLE.CLASSIFIER.IN_CHANNELS", "2", "TREADLE.CLASSIFIER.IMAGE_SIZE", "32",
+                                           "TREADLE.CLASSIFIER.NUM_CLASSES", "7", "TREADLE.CLASSIFIER.DROPOUT", "0.125"}));
+  EXPECT_EQ(options.backbone.name, "Net");
+  EXPECT_EQ(options.backbone.in_channels, 2);
+  EXPECT_EQ(options.backbone.image_size, 32);
+  EXPECT_EQ(options.backbone.num_classes, 7);
+  EXPECT_EQ(options.backbone.dropout, 0.125);
+  EXPECT_EQ(options.pixel_mean, (std::vector<double>{1, 2}));
+  EXPECT_EQ(options.pixel_std, (std::vector<double>{3, 4}));
+}
+
+TEST(Options, OptimizerTakesItsKeys) {
+  const auto options = optimizer_options(
+      with({"SOLVER.BASE_LR", "0.3", "SOLVER.MOMENTUM", "0.8", "SOLVER.NESTEROV", "True", "SOLVER.WEIGHT_DECAY", "0.01",
+            "SOLVER.WEIGHT_DECAY_NORM", "0.02", "SOLVER.WEIGHT_DECAY_BIAS", "0.03", "SOLVER.BIAS_LR_FACTOR", "2.0",
+            "SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "5.0",
+            "SOLVER.CLIP_GRADIENTS.NORM_TYPE", "1.0", "TREADLE.SOLVER.OPTIMIZER", "ADAMW", "TREADLE.SOLVER.FUSED", "True"}));
+  EXPECT_EQ(options.name, "ADAMW");
+  EXPECT_TRUE(options.fused);
+  EXPECT_EQ(options.base_lr, 0.3);
+  EXPECT_EQ(options.momentum, 0.8);
+  EXPECT_TRUE(options.nesterov);
+  EXPECT_EQ(options.weight_decay, 0.01);
+  EXPECT_EQ(options.weight_decay_norm, 0.02);
+  EXPECT_EQ(options.weight_decay_bias, 0.03);
+  EXPECT_EQ(options.bias_lr_factor, 2);
+  EXPECT_TRUE(options.clip.enabled);
+  EXPECT_EQ(options.clip.type, clip_type_from_string("norm"));
+  EXPECT_EQ(options.clip.clip_value, 5);
+  EXPECT_EQ(options.clip.norm_type, 1);
+  EXPECT_FALSE(optimizer_options(with({"SOLVER.WEIGHT_DECAY_BIAS", "None"})).weight_decay_bias.has_value());
+}
+
+TEST(Options, LRSchedulerTakesItsKeys) {
+  const auto options = lr_scheduler_options(
+      with({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.MAX_ITER", "500", "SOLVER.BASE_LR", "0.3", "SOLVER.BASE_LR_END", "0.01",
+            "SOLVER.GAMMA", "0.2", "SOLVER.STEPS", "(100, 200)", "SOLVER.NUM_DECAYS", "5", "SOLVER.WARMUP_ITERS", "50",
+            "SOLVER.WARMUP_FACTOR", "0.25", "SOLVER.WARMUP_METHOD", "constant", "SOLVER.RESCALE_INTERVAL", "True"}));
+  EXPECT_EQ(options.name, "WarmupCosineLR");
+  EXPECT_EQ(options.max_iter, 500);
+  EXPECT_EQ(options.base_lr, 0.3);
+  EXPECT_EQ(options.base_lr_end, 0.01);
+  EXPECT_EQ(options.gamma, 0.2);
+  EXPECT_EQ(options.steps, (std::vector<double>{100, 200}));
+  EXPECT_EQ(options.num_decays, 5);
+  EXPECT_EQ(options.warmup_iters, 50);
+  EXPECT_EQ(options.warmup_factor, 0.25);
+  EXPECT_EQ(options.warmup_method, WarmupMethod::constant);
+  EXPECT_TRUE(options.rescale_interval);
+  EXPECT_THROW(lr_scheduler_options(with({"SOLVER.MAX_ITER", "0"})), ConfigError);
+  EXPECT_THROW(lr_scheduler_options(with({"SOLVER.WARMUP_METHOD", "slow"})), ConfigError);
+}
+
+TEST(Options, LoadersTakeTheirKeys) {
+  const Config config = with({"SOLVER.IMS_PER_BATCH", "24", "DATALOADER.NUM_WORKERS", "3", "SEED", "9", "INPUT.RANDOM_FLIP", "none",
+                              "TREADLE.DATA_DIR", "/somewhere"});
+  EXPECT_EQ(train_loader_options(config).total_batch_size, 24);
+  EXPECT_EQ(train_loader_options(config).num_workers, 3);
+  EXPECT_EQ(train_loader_options(config).seed, 9);
+  EXPECT_FALSE(train_loader_options(config).transform);
+  EXPECT_EQ(test_loader_options(config).batch_size, 24);
+  EXPECT_EQ(test_loader_options(config).num_workers, 3);
+  EXPECT_EQ(dataset_options(config).root, "/somewhere");
+  EXPECT_FALSE(train_loader_options(with({"SEED", "-1"})).seed.has_value());
+  EXPECT_TRUE(train_loader_options(with({"INPUT.RANDOM_FLIP", "horizontal"})).transform);
+  EXPECT_THROW(train_loader_options(with({"INPUT.RANDOM_FLIP", "sideways"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"SOLVER.IMS_PER_BATCH", "0"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-1"})), ConfigError);
+}
+
+TEST(Options, HooksTakeTheirKeys) {
+  const Config config = with({"SOLVER.CHECKPOINT_PERIOD", "77", "TREADLE.CHECKPOINT.MAX_TO_KEEP", "4", "TEST.EVAL_PERIOD", "33"});
+  EXPECT_EQ(periodic_checkpointer_options(config).period, 77);
+  EXPECT_EQ(periodic_checkpointer_options(config).max_to_keep, 4);
+  EXPECT_FALSE(periodic_checkpointer_options(default_config()).max_to_keep.has_value());
+  EXPECT_EQ(eval_hook_options(config).period, 33);
+  EXPECT_THROW(periodic_checkpointer_options(with({"SOLVER.CHECKPOINT_PERIOD", "0"})), ConfigError);
+  EXPECT_THROW(eval_hook_options(with({"TEST.EVAL_PERIOD", "-1"})), ConfigError);
+}
+
+TEST(Options, DeviceMayBeAutomatic) {
+  EXPECT_TRUE(device_option(with({"MODEL.DEVICE", "cpu"}), 0).is_cpu());
+  EXPECT_NO_THROW(device_option(with({"MODEL.DEVICE", "auto"}), 0));
+  try {
+    device_option(with({"MODEL.DEVICE", "gpu"}), 0);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("MODEL.DEVICE"), std::string::npos);
+  }
+}
+
+TEST(Options, WhatIsNotThereIsRefusedRatherThanPassedOver) {
+  EXPECT_NO_THROW(refuse_unsupported(default_config()));
+  for (const char* key : {"SOLVER.AMP.ENABLED", "TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+    EXPECT_THROW(refuse_unsupported(with({key, "True"})), ConfigError) << key;
+  }
+  EXPECT_THROW(refuse_unsupported(with({"SOLVER.REFERENCE_WORLD_SIZE", "8"})), ConfigError);
+  EXPECT_THROW(refuse_unsupported(with({"DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"})), ConfigError);
+}
+
+}  // namespace
+}  // namespace treadle
