@@ -1,0 +1,115 @@
+// Whatever a user gets wrong: exit status 1 (2 for wrong usage), one line on stderr that says what and where, and no files left behind.
+#include <tests/app/command.hpp>
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct BadInput : testing::Test {
+  Command command;
+
+  void expect(const std::vector<std::string>& arguments, const std::vector<std::string>& parts, int status = 1) {
+    expect(command.train(arguments), parts, status);
+  }
+  static void expect(const ProcessResult& result, const std::vector<std::string>& parts, int status) {
+    EXPECT_EQ(result.status, status) << result.out << result.err;
+    EXPECT_EQ(lines_of(result.err).size(), 1u) << result.err;
+    EXPECT_TRUE(result.err.starts_with("treadle: error: ")) << result.err;
+    for (const std::string& part : parts) EXPECT_NE(result.err.find(part), std::string::npos) << "lacks: " << part << "\n" << result.err;
+    for (const char* frame : {"Exception raised from", "frame #", "terminate called"}) EXPECT_EQ(result.err.find(frame), std::string::npos);
+  }
+  void append_to_config(const std::string& line) { write_text(command.config, read_text(command.config) + line + "\n"); }
+};
+
+TEST_F(BadInput, UnknownKeyInTheFile) {
+  write_text(command.config, "SOLVER:\n  MAX_ITR: 30\n");
+  expect({}, {"config.yaml:2", "MAX_ITR", "SOLVER.MAX_ITER"});
+  EXPECT_FALSE(fs::exists(command.output));
+}
+
+TEST_F(BadInput, UnknownKeyInTheOverrides) {
+  expect({"SOLVER.BASE_RL", "0.1"}, {"SOLVER.BASE_RL", "SOLVER.BASE_LR"});
+  EXPECT_FALSE(fs::exists(command.output));
+}
+
+TEST_F(BadInput, WrongType) {
+  write_text(command.config, "SOLVER:\n  MAX_ITER: many\n");
+  expect({}, {"config.yaml:2", "SOLVER.MAX_ITER", "int", "many"});
+  expect({"--config-file", command.config}, {"config.yaml:2"}, 2);  // given twice
+}
+
+TEST_F(BadInput, WrongTypeInTheOverrides) { expect({"SOLVER.BASE_LR", "fast"}, {"SOLVER.BASE_LR", "float", "fast"}); }
+
+TEST_F(BadInput, OverrideWithoutAValue) { expect({"SOLVER.BASE_LR"}, {"SOLVER.BASE_LR"}); }
+
+TEST_F(BadInput, MissingConfigFile) {
+  expect(run_process({Command::program(), "train", "--config-file", command.folder / "absent.yaml"}), {"absent.yaml", "No such file"}, 1);
+}
+
+TEST_F(BadInput, NotYaml) {
+  write_text(command.config, "SOLVER: [1, 2\n");
+  expect({}, {"config.yaml"});
+}
+
+TEST_F(BadInput, MissingDataFileNamesItsPackage) {
+  fs::remove(command.folder / "train-labels-idx1-ubyte.gz");
+  expect({}, {"train-labels-idx1-ubyte.gz", "dataset-fashion-mnist"});
+}
+
+TEST_F(BadInput, TruncatedDataFileGivesTheOffset) {
+  write_gzip(command.folder / "t10k-images-idx3-ubyte.gz", idx_bytes({64, 28, 28}, std::string(100, 'x')));
+  expect({}, {"t10k-images-idx3-ubyte.gz", "at byte 116"});
+}
+
+TEST_F(BadInput, AWrongDataFileGivesTheOffset) {
+  write_gzip(command.folder / "t10k-labels-idx1-ubyte.gz", "this is not an IDX file");
+  expect({}, {"t10k-labels-idx1-ubyte.gz", "at byte 0"});
+}
+
+TEST_F(BadInput, UnwritableOutputFolder) {
+  write_text(command.folder / "file", "x");
+  expect({"OUTPUT_DIR", command.folder / "file/run"}, {"file/run", "OUTPUT_DIR"});
+}
+
+TEST_F(BadInput, UnknownNames) {
+  expect({"DATASETS.TRAIN", "('fashion_mnist',)"}, {"DATASETS.TRAIN", "\"fashion_mnist_train\""});
+  expect({"MODEL.META_ARCHITECTURE", "ImageClasifier"}, {"ImageClasifier", "\"ImageClassifier\""});
+  expect({"MODEL.BACKBONE.NAME", "SmalCnn"}, {"\"SmallCnn\""});
+  expect({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosine"}, {"WarmupCosineLR"});
+  expect({"MODEL.DEVICE", "gpu"}, {"MODEL.DEVICE", "cpu"});
+}
+
+TEST_F(BadInput, ValuesOutOfRange) {
+  expect({"SOLVER.MAX_ITER", "-5"}, {"SOLVER.MAX_ITER"});
+  expect({"SOLVER.IMS_PER_BATCH", "0"}, {"SOLVER.IMS_PER_BATCH"});
+  expect({"SOLVER.BASE_LR", "-1.0"}, {"lr"});
+  expect({"SOLVER.WARMUP_ITERS", "31"}, {"warmup_iters"});
+  expect({"SOLVER.IMS_PER_BATCH", "100000"}, {"256"});
+}
+
+TEST_F(BadInput, WhatThisVersionDoesNotHave) { expect({"SOLVER.AMP.ENABLED", "True"}, {"SOLVER.AMP.ENABLED"}); }
+
+TEST_F(BadInput, NothingToEvaluate) {
+  expect({"--eval-only"}, {"MODEL.WEIGHTS", "--resume"});
+  expect({"--eval-only", "MODEL.WEIGHTS", command.folder / "absent.pth"}, {"absent.pth"});
+}
+
+TEST_F(BadInput, AFileThatIsNoCheckpoint) {
+  write_text(command.folder / "weights.pth", "not a checkpoint");
+  expect({"--eval-only", "MODEL.WEIGHTS", command.folder / "weights.pth"}, {"weights.pth"});
+}
+
+TEST_F(BadInput, DivergenceStopsWithTheLosses) { expect({"SOLVER.BASE_LR", "1e30"}, {"not finite in iteration", "loss_cls"}); }
+
+TEST_F(BadInput, WrongUsage) {
+  expect({"--no-such-option"}, {"--no-such-option"}, 2);
+  expect(run_process({Command::program()}), {"--help"}, 2);
+  expect(run_process({Command::program(), "trian"}), {"trian"}, 2);
+}
+
+}  // namespace
+}  // namespace treadle

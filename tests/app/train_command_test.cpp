@@ -1,0 +1,126 @@
+#include <tests/app/command.hpp>
+#include <treadle/checkpoint/file.hpp>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+Value model_in(const std::string& file) { return load_checkpoint_file(file).as_dict().at("model"); }
+
+TEST(TrainCommand, TrainsShowsTheResultAndSaysHowToGoOn) {
+  const Command command;
+  const ProcessResult result = command.train();
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  EXPECT_TRUE(contains(result.out, "| classification/accuracy ")) << result.out;
+  EXPECT_TRUE(contains(result.out, "--eval-only MODEL.WEIGHTS " + command.output + "/model_final.pth"));
+  EXPECT_TRUE(contains(result.out, "--resume SOLVER.MAX_ITER 60"));
+  EXPECT_TRUE(contains(result.out, "eta: "));
+  EXPECT_FALSE(contains(result.out, "\033["));
+  EXPECT_FALSE(contains(result.out, "\r"));
+  for (const char* name : {"metrics.json", "config.yaml", "log.txt", "last_checkpoint", "model_0000009.pth", "model_0000029.pth", "model_final.pth"}) {
+    EXPECT_TRUE(fs::exists(command.output + "/" + name)) << name;
+  }
+  const auto metrics = lines_of(read_text(command.output + "/metrics.json"));
+  EXPECT_GE(nlohmann::json::parse(metrics.back()).at("classification/accuracy").get<double>(), 50);
+}
+
+TEST(TrainCommand, EvaluatesWeightsOrTheLastCheckpoint) {
+  const Command command;
+  ASSERT_EQ(command.train().status, 0);
+  const auto table = [](const std::string& out) { return out.substr(out.find("+--")); };
+  const ProcessResult weights = command.train({"--eval-only", "MODEL.WEIGHTS", command.output + "/model_0000019.pth"});
+  const ProcessResult last = command.train({"--eval-only", "--resume"});
+  EXPECT_EQ(weights.status, 0) << weights.err;
+  EXPECT_EQ(last.status, 0) << last.err;
+  EXPECT_TRUE(contains(table(weights.out), "| classification/num_samples |           64 |"));
+  EXPECT_TRUE(contains(table(last.out), "| classification/num_samples |           64 |"));
+  EXPECT_TRUE(fs::exists(command.output + "/last_checkpoint"));
+}
+
+TEST(TrainCommand, CtrlCSavesAndResumeGivesTheSameBits) {
+  const Command whole, stopped;
+  ASSERT_EQ(whole.train({"SOLVER.MAX_ITER", "60"}).status, 0);
+
+  bool sent = false;
+  const ProcessResult first = stopped.train({"SOLVER.MAX_ITER", "60"}, [&](const std::string& out, pid_t pid) {
+    if (sent || !contains(out, "iter: 19")) return;
+    sent = true;
+    kill(pid, SIGINT);
+  });
+  ASSERT_EQ(first.status, 130) << first.out << first.err;
+  EXPECT_TRUE(contains(first.out, "--resume SOLVER.MAX_ITER 60")) << first.out;
+  EXPECT_FALSE(fs::exists(stopped.output + "/model_final.pth"));
+
+  const ProcessResult second = stopped.train({"--resume", "SOLVER.MAX_ITER", "60"});
+  ASSERT_EQ(second.status, 0) << second.err;
+  EXPECT_TRUE(identical(model_in(whole.output + "/model_final.pth"), model_in(stopped.output + "/model_final.pth")));
+}
+
+TEST(TrainCommand, SigtermSavesToo) {
+  const Command command;
+  bool sent = false;
+  const ProcessResult result = command.train({"SOLVER.MAX_ITER", "100000"}, [&](const std::string& out, pid_t pid) {
+    if (!sent && contains(out, "iter: 19")) sent = kill(pid, SIGTERM) == 0;
+  });
+  EXPECT_EQ(result.status, 143) << result.out;
+  EXPECT_TRUE(contains(result.out, "the state is saved"));
+}
+
+TEST(TrainCommand, ASecondCtrlCStopsAtOnce) {
+  const Command command;
+  int sent = 0;
+  const ProcessResult result = command.train({"SOLVER.MAX_ITER", "100000"}, [&](const std::string& out, pid_t pid) {
+    if (sent == 0 && contains(out, "iter: 19")) sent = kill(pid, SIGINT) == 0;
+    if (sent == 1 && contains(out, "Ctrl-C: finishing this step")) sent = kill(pid, SIGINT) == 0 ? 2 : 1;
+  });
+  // The second one may come when the state is saved already.
+  EXPECT_EQ(result.status, 130) << result.out;
+}
+
+TEST(TrainCommand, AKilledRunGoesOnToTheSameBits) {
+  const Command whole, killed;
+  ASSERT_EQ(whole.train({"SOLVER.MAX_ITER", "60"}).status, 0);
+  const ProcessResult first = killed.train({"SOLVER.MAX_ITER", "60"}, [](const std::string& out, pid_t pid) {
+    if (contains(out, "iter: 39")) kill(pid, SIGKILL);
+  });
+  ASSERT_EQ(first.status, 128 + SIGKILL);
+  const ProcessResult second = killed.train({"--resume", "SOLVER.MAX_ITER", "60"});
+  ASSERT_EQ(second.status, 0) << second.err;
+  EXPECT_TRUE(contains(second.out, "Starting training from iteration ")) << second.out;
+  EXPECT_FALSE(contains(second.out, "Starting training from iteration 0\n"));
+  EXPECT_TRUE(identical(model_in(whole.output + "/model_final.pth"), model_in(killed.output + "/model_final.pth")));
+}
+
+TEST(TrainCommand, ResumeInAnEmptyFolderStartsAnewAndSaysSo) {
+  const Command command;
+  const ProcessResult result = command.train({"--resume", "SOLVER.MAX_ITER", "3"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(contains(result.out, "there is no checkpoint in"));
+}
+
+TEST(TrainCommand, ASecondRunInTheFolderSaysSo) {
+  const Command command;
+  ASSERT_EQ(command.train({"SOLVER.MAX_ITER", "3"}).status, 0);
+  const ProcessResult second = command.train({"SOLVER.MAX_ITER", "3"});
+  EXPECT_EQ(second.status, 0) << second.err;
+  EXPECT_TRUE(contains(second.out, "holds an earlier run")) << second.out;
+  EXPECT_EQ(lines_of(read_text(command.output + "/metrics.json")).size(), 2u);
+}
+
+TEST(TrainCommand, HelpShowsAnExample) {
+  const ProcessResult help = run_process({Command::program(), "train", "--help"});
+  EXPECT_EQ(help.status, 0);
+  EXPECT_TRUE(contains(help.out, "Example:"));
+  EXPECT_TRUE(contains(help.out, "--eval-only"));
+  EXPECT_EQ(run_process({Command::program(), "--help"}).status, 0);
+}
+
+}  // namespace
+}  // namespace treadle
