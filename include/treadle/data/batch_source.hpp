@@ -34,11 +34,11 @@ class BatchSource : public Stateful {
 /// What `make_batch_source` may be told about a user's function; everything may be left out.
 struct BatchFunctionOptions {
   std::string name = "batches";
-  std::optional<std::int64_t> batches_per_pass;
+  std::optional<std::int64_t> batches_per_pass{};
   /// Begins a new pass. Without it `rewind` draws the rest of the pass and throws it away.
-  std::function<void()> rewind;
+  std::function<void()> rewind{};
   /// State for checkpoints. Without it nothing is saved, and a load warns that the order of the data starts anew.
-  StatefulFunctions::Functions state;
+  StatefulFunctions::Functions state{};
 };
 
 /// A source that calls `next`, which keeps the contract of BatchSource::next. Throws ConfigError when `next` is empty.

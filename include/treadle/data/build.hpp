@@ -14,9 +14,9 @@ struct TrainLoaderOptions {
   int num_workers = 1;                 ///< per rank; see DataLoaderOptions
   int prefetch = 4;
   bool shuffle = true;
-  std::optional<std::int64_t> seed;  ///< of order and randomness; absent: drawn at random, the same on all ranks (a collective)
-  Transform transform;
-  Collate collate;
+  std::optional<std::int64_t> seed{};  ///< of order and randomness; absent: drawn at random, the same on all ranks (a collective)
+  Transform transform{};
+  Collate collate{};
   std::string name = "train";
 };
 void validate(const TrainLoaderOptions& options);
@@ -30,8 +30,8 @@ struct TestLoaderOptions {
   std::int64_t batch_size = 1;  ///< samples per batch of each rank
   int num_workers = 1;          ///< per rank; see DataLoaderOptions
   int prefetch = 4;
-  Transform transform;
-  Collate collate;
+  Transform transform{};
+  Collate collate{};
   std::string name = "test";
 };
 void validate(const TestLoaderOptions& options);

@@ -27,8 +27,8 @@ struct DataLoaderOptions {
   int prefetch = 4;             ///< batches made ahead of the caller; at least 1, without meaning when there are no workers
   bool drop_last = false;       ///< leave out a last batch of a pass that is not full
   std::uint64_t seed = 0;       ///< of the samples' randomness
-  Transform transform;          ///< applied to each sample; may be empty
-  Collate collate;              ///< empty: `treadle::collate`
+  Transform transform{};          ///< applied to each sample; may be empty
+  Collate collate{};              ///< empty: `treadle::collate`
   std::string name = "data";    ///< for messages
 };
 void validate(const DataLoaderOptions& options);

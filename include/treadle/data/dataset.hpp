@@ -76,12 +76,12 @@ class MapDataset final : public Dataset {
 
 /// What is known about a data set beside its samples.
 struct DatasetMetadata {
-  std::vector<std::string> class_names;  ///< `class_names[label]`; empty when there are no classes
+  std::vector<std::string> class_names{};  ///< `class_names[label]`; empty when there are no classes
 };
 
 /// Where a data set of the catalog is read from.
 struct DatasetOptions {
-  std::filesystem::path root;  ///< the folder of its files; empty for the usual place
+  std::filesystem::path root{};  ///< the folder of its files; empty for the usual place
 };
 
 /// A data set that can be spoken of by name.

@@ -15,10 +15,10 @@ namespace treadle {
 at::Tensor read_idx(const std::filesystem::path& path, const std::string& advice = {});
 
 struct IdxOptions {
-  std::filesystem::path images;  ///< IDX file of shape (N, H, W)
-  std::filesystem::path labels;  ///< IDX file of shape (N)
+  std::filesystem::path images{};  ///< IDX file of shape (N, H, W)
+  std::filesystem::path labels{};  ///< IDX file of shape (N)
   std::int64_t num_classes = 0;  ///< every label must be below it; 0 for no check
-  std::string package_hint;      ///< the Debian package that holds the files, for the message when one is missing; may be empty
+  std::string package_hint{};      ///< the Debian package that holds the files, for the message when one is missing; may be empty
 };
 void validate(const IdxOptions& options);
 

@@ -60,7 +60,7 @@ class EpochSampler : public Sampler {
 
 struct TrainingSamplerOptions {
   bool shuffle = true;               ///< a new random order each epoch; else 0, 1, …, size - 1
-  std::optional<std::int64_t> seed;  ///< absent: drawn at random, the same on all ranks
+  std::optional<std::int64_t> seed{};  ///< absent: drawn at random, the same on all ranks
 };
 
 /// Every index once per epoch. Throws ConfigError unless size is at least 1.
@@ -77,8 +77,8 @@ class TrainingSampler final : public EpochSampler {
 struct RandomSubsetOptions {
   double ratio = 1;                         ///< in (0, 1]: the part of the data set that is used at all, int(size * ratio) samples
   bool shuffle = true;
-  std::optional<std::int64_t> seed;         ///< of the order
-  std::optional<std::int64_t> subset_seed;  ///< of the choice; absent: drawn at random, the same on all ranks
+  std::optional<std::int64_t> seed{};         ///< of the order
+  std::optional<std::int64_t> subset_seed{};  ///< of the choice; absent: drawn at random, the same on all ranks
 };
 void validate(const RandomSubsetOptions& options);
 

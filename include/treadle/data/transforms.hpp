@@ -43,8 +43,8 @@ Transform random_crop(RandomCropOptions options);
 
 /// (image - mean) / std for each channel, in float32; an integer image is converted first, not rescaled. Draws nothing.
 struct NormalizeOptions {
-  std::vector<double> mean;  ///< one number per channel, or a single one for all
-  std::vector<double> std;   ///< as many as `mean`; finite and above 0
+  std::vector<double> mean{};  ///< one number per channel, or a single one for all
+  std::vector<double> std{};   ///< as many as `mean`; finite and above 0
   std::string field = "image";
 };
 void validate(const NormalizeOptions& options);
