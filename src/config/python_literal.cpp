@@ -12,87 +12,87 @@ using Kind = PythonExpression::Kind;
 
 /// Thrown inside this file only.
 struct NotLiteral {};
-struct Refused {
-  std::string what;
-};
 
-Value integer_value(const PythonExpression& number, bool negative) {
-  constexpr std::uint64_t limit = std::uint64_t{1} << 63;
-  if (number.too_large || number.magnitude > limit || (number.magnitude == limit && !negative)) {
-    throw Refused{"an integer beyond 64 bits"};
-  }
-  return static_cast<std::int64_t>(negative ? ~number.magnitude + 1 : number.magnitude);
-}
-
-bool is_real_number(const PythonExpression& node) {
-  return node.kind == Kind::integer || (node.kind == Kind::constant && node.value.is(Value::Type::real));
-}
-
-/// One sign before a number; throws NotLiteral for anything else.
-Value signed_number(const PythonExpression& node) {
-  const PythonExpression& number = node.kind == Kind::unary ? node.children.front() : node;
-  const bool negative = node.kind == Kind::unary && node.text == "-";
-  if (number.kind == Kind::imaginary) throw Refused{"a complex number"};
-  if (!is_real_number(number)) throw NotLiteral();
-  if (number.kind == Kind::integer) return integer_value(number, negative);
-  return negative ? -number.value.as_double() : number.value.as_double();
-}
-
-Value convert(const PythonExpression& node);
-
-template <class SequenceType>
-Value convert_sequence(const PythonExpression& node) {
-  SequenceType result;
-  result.reserve(node.children.size());
-  for (const PythonExpression& child : node.children) result.push_back(convert(child));
-  return result;
-}
-
-Value convert_dict(const PythonExpression& node) {
-  Dict result;
-  for (std::size_t i = 0; i < node.children.size(); i += 2) {
-    const Value key = convert(node.children[i]);
-    Value value = convert(node.children[i + 1]);
-    if (key.is(Value::Type::string)) {
-      result.set(key.as_string(), std::move(value));
-    } else if (key.is(Value::Type::integer)) {
-      result.set(key.as_int(), std::move(value));
-    } else {
-      throw Refused{"a dict with a key that is neither text nor an integer"};
-    }
-  }
-  return result;
-}
-
-Value convert(const PythonExpression& node) {
-  switch (node.kind) {
-    case Kind::constant:
-      if (node.value.is(Value::Type::bytes)) throw Refused{"bytes"};
-      return node.value;
-    case Kind::integer:
-    case Kind::imaginary:
-    case Kind::unary: return signed_number(node);
-    case Kind::ellipsis: throw Refused{"an ellipsis"};
-    case Kind::list: return convert_sequence<List>(node);
-    case Kind::tuple: return convert_sequence<Tuple>(node);
-    case Kind::dict: return convert_dict(node);
-    case Kind::set:
-      for (const PythonExpression& child : node.children) convert(child);
-      throw Refused{"a set"};
-    case Kind::binary:
-      if ((node.text == "+" || node.text == "-") && node.children[1].kind == Kind::imaginary) {
+class Converter {
+ public:
+  /// Throws NotLiteral wherever the expression is more than a literal; what is a literal but no config value is noted in `refused`.
+  Value convert(const PythonExpression& node) {
+    switch (node.kind) {
+      case Kind::constant:
+        return node.value.is(Value::Type::bytes) ? refuse("bytes") : node.value;
+      case Kind::integer:
+      case Kind::imaginary:
+      case Kind::unary: return signed_number(node);
+      case Kind::ellipsis: return refuse("an ellipsis");
+      case Kind::list: return convert_sequence<List>(node);
+      case Kind::tuple: return convert_sequence<Tuple>(node);
+      case Kind::dict: return convert_dict(node);
+      case Kind::set:
+        for (const PythonExpression& child : node.children) convert(child);
+        return refuse("a set");
+      case Kind::binary:
+        if ((node.text != "+" && node.text != "-") || node.children[1].kind != Kind::imaginary) break;
         signed_number(node.children[0]);
-        throw Refused{"a complex number"};
-      }
-      break;
-    case Kind::call:
-      if (node.text == "set" && node.children.empty()) throw Refused{"a set"};
-      break;
-    case Kind::name:
-    case Kind::comprehension: break;
+        return refuse("a complex number");
+      case Kind::call:
+        if (node.text != "set" || !node.children.empty()) break;
+        return refuse("a set");
+      case Kind::name:
+      case Kind::comprehension: break;
+    }
+    throw NotLiteral();
   }
-  throw NotLiteral();
-}
+
+  std::string refused;  ///< the first such thing; empty when there is none
+
+ private:
+  Value refuse(const char* what) {
+    if (refused.empty()) refused = what;
+    return nullptr;
+  }
+
+  Value integer_value(const PythonExpression& number, bool negative) {
+    constexpr std::uint64_t limit = std::uint64_t{1} << 63;
+    if (number.too_large || number.magnitude > limit || (number.magnitude == limit && !negative)) {
+      return refuse("an integer beyond 64 bits");
+    }
+    return static_cast<std::int64_t>(negative ? ~number.magnitude + 1 : number.magnitude);
+  }
+
+  /// A number behind at most one sign.
+  Value signed_number(const PythonExpression& node) {
+    const PythonExpression& number = node.kind == Kind::unary ? node.children.front() : node;
+    const bool negative = node.kind == Kind::unary && node.text == "-";
+    if (number.kind == Kind::imaginary) return refuse("a complex number");
+    if (number.kind == Kind::integer) return integer_value(number, negative);
+    if (number.kind != Kind::constant || !number.value.is(Value::Type::real)) throw NotLiteral();
+    return negative ? -number.value.as_double() : number.value.as_double();
+  }
+
+  template <class SequenceType>
+  Value convert_sequence(const PythonExpression& node) {
+    SequenceType result;
+    result.reserve(node.children.size());
+    for (const PythonExpression& child : node.children) result.push_back(convert(child));
+    return result;
+  }
+
+  Value convert_dict(const PythonExpression& node) {
+    Dict result;
+    for (std::size_t i = 0; i < node.children.size(); i += 2) {
+      const Value key = convert(node.children[i]);
+      Value value = convert(node.children[i + 1]);
+      if (key.is(Value::Type::string)) {
+        result.set(key.as_string(), std::move(value));
+      } else if (key.is(Value::Type::integer)) {
+        result.set(key.as_int(), std::move(value));
+      } else {
+        refuse("a dict with a key that is neither text nor an integer");
+      }
+    }
+    return result;
+  }
+};
 
 std::string repr_text(const std::string& text) {
   const char quote = text.find('\'') != std::string::npos && text.find('"') == std::string::npos ? '"' : '\'';
@@ -169,11 +169,12 @@ Literal parse_literal(std::string_view text) {
   const std::optional<PythonExpression> expression = parse_python(text);
   if (!expression) return {};
   try {
-    return {Literal::Outcome::value, convert(*expression), {}};
+    Converter converter;
+    Value value = converter.convert(*expression);
+    if (!converter.refused.empty()) return {Literal::Outcome::refused, {}, converter.refused};
+    return {Literal::Outcome::value, std::move(value), {}};
   } catch (const NotLiteral&) {
     return {};
-  } catch (const Refused& refused) {
-    return {Literal::Outcome::refused, {}, refused.what};
   }
 }
 

@@ -17,6 +17,10 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80; }
 bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
+constexpr std::array<std::string_view, 32> keywords{
+    "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except", "finally", "for", "from",
+    "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield"};
+
 int digit_value(char c) {
   if (is_digit(c)) return c - '0';
   const char lower = static_cast<char>(c | 0x20);
@@ -41,6 +45,19 @@ void append_utf8(std::string& text, std::uint32_t code) {
     put(0x80 | (code >> 6 & 0x3F));
     put(0x80 | (code & 0x3F));
   }
+}
+
+/// Python reads `\r\n` and `\r` as the end of a line, also inside strings.
+std::string with_plain_newlines(std::string_view text) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\r') {
+      result += text[i];
+    } else if (i + 1 == text.size() || text[i + 1] != '\n') {
+      result += '\n';
+    }
+  }
+  return result;
 }
 
 class Parser {
@@ -275,6 +292,7 @@ class Parser {
     if (word == "None") return constant(nullptr);
     if (word == "True") return constant(true);
     if (word == "False") return constant(false);
+    if (std::ranges::find(keywords, word) != keywords.end()) throw NotPython();
     if (!take("(")) return node(Kind::name, word);
     open();
     PythonExpression call = node(Kind::call, word);
@@ -468,7 +486,8 @@ class Parser {
 
 std::optional<PythonExpression> parse_python(std::string_view text) {
   try {
-    return Parser(text).parse();
+    if (text.find('\r') == std::string_view::npos) return Parser(text).parse();
+    return Parser(with_plain_newlines(text)).parse();
   } catch (const NotPython&) {
     return std::nullopt;
   }
