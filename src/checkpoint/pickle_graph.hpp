@@ -93,6 +93,7 @@ struct ArraySpec {
   ArrayType type;
   NodeId shape = kNoNode;
   NodeId data = kNoNode;
+  NodeId axes = kNoNode;  // how to permute the axes of `shape`; none for as they are
   std::uint64_t position = 0;
 };
 

@@ -187,7 +187,19 @@ at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
   if (spec.type.dtype == c10::ScalarType::Bool) {
     for (std::uint64_t i = 0; i < nbytes; ++i) out[i] = out[i] != 0;
   }
-  return result;
+  return spec.axes == kNoNode ? result : result.permute(permutation(spec));
+}
+
+std::vector<std::int64_t> TensorBuilder::permutation(const ArraySpec& spec) const {
+  auto axes = numbers(spec.axes, "axis", spec.position);
+  std::vector<bool> seen(graph_.count(spec.shape), false);
+  bool valid = axes.size() == seen.size();
+  for (std::int64_t axis : axes) {
+    valid = valid && static_cast<std::size_t>(axis) < seen.size() && !seen[static_cast<std::size_t>(axis)];
+    if (valid) seen[static_cast<std::size_t>(axis)] = true;
+  }
+  if (!valid) fail("the axes of a numpy array are no permutation", spec.position);
+  return axes;
 }
 
 Value TensorBuilder::scalar(const at::Tensor& tensor) const {

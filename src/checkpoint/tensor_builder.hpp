@@ -28,6 +28,7 @@ class TensorBuilder {
   at::Tensor build(const TensorSpec& spec);
   const c10::Storage& storage(std::uint32_t number);
   at::Tensor array_tensor(const ArraySpec& spec);
+  std::vector<std::int64_t> permutation(const ArraySpec& spec) const;
   Value scalar(const at::Tensor& tensor) const;
   [[noreturn]] void fail(const std::string& message, std::uint64_t position) const { source_.fail(message, position); }
 

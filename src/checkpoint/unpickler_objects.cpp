@@ -230,12 +230,15 @@ NodeId Unpickler::make_numpy(Global global, const std::vector<NodeId>& arguments
     spec.shape = graph_.add({.kind = NodeKind::tuple});
     spec.built = spec.scalar = true;
   } else {
-    expect(arguments.size() == 4, "a numpy array with the wrong number of arguments");
+    expect(arguments.size() == 4 || arguments.size() == 5, "a numpy array with the wrong number of arguments");
     take_type(arguments[1]);
     spec.data = arguments[0];
     spec.shape = arguments[2];
     std::string order = text(arguments[3], "the order of a numpy array");
-    expect(order == "C" || order == "F", "the order of a numpy array is neither C nor F");
+    // "K" keeps the order of memory: the content in the shape of that order, then the axes permuted.
+    bool permuted = order == "K" && arguments.size() == 5 && is(arguments[4], NodeKind::tuple);
+    expect(order == "C" || order == "F" || permuted, "the order of a numpy array is neither C nor F nor K with axes");
+    if (permuted) spec.axes = arguments[4];
     spec.fortran = order == "F";
     spec.built = true;
   }

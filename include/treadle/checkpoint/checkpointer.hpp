@@ -3,6 +3,7 @@
 #include <treadle/base/stateful.hpp>
 #include <treadle/base/value.hpp>
 
+#include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -72,8 +73,8 @@ class Checkpointer {
   Checkpointer(const Checkpointer&) = delete;
   Checkpointer& operator=(const Checkpointer&) = delete;
 
-  /// From now on `object`'s state is saved and loaded under `name`, which may hold anything but dots; in the order of the calls. Throws Error when the name
-  /// is taken (or is "model").
+  /// From now on the state of `object` is saved and loaded under `name`, in the order of the calls. Throws Error when the name is
+  /// taken or is "model".
   void add_checkpointable(const std::string& name, Stateful& object);
   bool has_checkpointable(const std::string& name) const;
 
@@ -93,8 +94,9 @@ class Checkpointer {
   /// lacks is passed over too. Throws FormatError, IoError; on all ranks when one fails.
   virtual Dict load(const std::string& path, const std::optional<std::vector<std::string>>& checkpointables = std::nullopt);
 
-  /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so, renames it to
-  /// `<name>.damaged`, and takes the newest good one. Otherwise loads the model alone from `path`. Leftover temporary files are removed.
+  /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so, renames
+  /// it to `<name>.damaged`, and takes the newest good one; throws FormatError when there is none. Otherwise loads the model alone
+  /// from `path`. Temporary files that a crash left behind are removed.
   Dict resume_or_load(const std::string& path, bool resume = true);
 
   /// True when there is a checkpoint to resume from.
@@ -111,7 +113,7 @@ class Checkpointer {
   torch::nn::Module& model() noexcept { return *model_; }
 
  protected:
-  /// Reads a file into {"model": name → tensor, …}.
+  /// Reads a file into {"model": name → tensor, …}. Every rank that sees the file calls it.
   virtual Dict load_file(const std::string& path);
   /// Takes "model" out of `checkpoint` and decides what of it goes into the model, which stays as it is. Throws FormatError.
   virtual ModelLoad load_model(Dict& checkpoint);
@@ -119,16 +121,21 @@ class Checkpointer {
   virtual void log_incompatible_keys(const IncompatibleKeys& incompatible);
 
   const CheckpointerOptions& options() const noexcept { return options_; }
-  Group& group() const noexcept;
+  Group& group() const noexcept { return *options_.group; }
 
  private:
   class AsyncWriter;
   bool saves() const;
+  std::filesystem::path file_of(const std::string& name) const;
   Dict collect(const Dict& extras) const;
-  void write(const std::string& name, const Value& state);
-  void agree(const std::string& operation, const std::string& error) const;
-  Dict apply(Dict checkpoint, const std::string& path, const std::optional<std::vector<std::string>>& checkpointables);
+  void write(const std::filesystem::path& path, const Value& state) const;
+  void finish_save(const std::exception_ptr& error, const std::string& what) const;
+  void agree(const std::exception_ptr& error, const std::string& operation) const;
+  Dict read_on_all_ranks(const std::string& path);
+  Dict apply(Dict checkpoint, const std::string& path, const std::vector<std::string>& names);
   std::string newest_good_file();
+  std::vector<std::filesystem::path> candidates() const;
+  bool is_good(const std::filesystem::path& path);
   void clean_leftovers() const;
 
   torch::nn::Module* model_;
@@ -136,6 +143,9 @@ class Checkpointer {
   CheckpointerOptions options_;
   std::vector<NamedStateful> checkpointables_;
   std::unique_ptr<AsyncWriter> async_;
+  std::string async_name_;
+  std::string verified_path_;  // the file that resume_or_load has read already, and what it holds
+  Dict verified_;
 };
 
 }  // namespace treadle

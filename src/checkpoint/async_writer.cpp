@@ -1,0 +1,86 @@
+#include "checkpoint/async_writer.hpp"
+
+#include <treadle/base/device.hpp>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <unordered_map>
+
+namespace treadle {
+
+namespace {
+
+at::Tensor bytes_of(const c10::Storage& storage) {
+  auto bytes = at::empty({0}, at::TensorOptions().dtype(c10::kByte).device(storage.device()));
+  bytes.set_(storage, 0, {static_cast<std::int64_t>(storage.nbytes())}, {1});
+  return bytes;
+}
+
+}  // namespace
+
+Checkpointer::AsyncWriter::~AsyncWriter() { wait(); }
+
+void Checkpointer::AsyncWriter::start(const Value& state, std::function<void(const Value&)> write) {
+  wait();
+  copy_ = snapshot(state);
+  busy_ = true;
+  thread_ = std::thread([this, write = std::move(write)] {
+    try {
+      write(copy_);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    busy_ = false;
+  });
+}
+
+std::exception_ptr Checkpointer::AsyncWriter::wait() {
+  if (thread_.joinable()) thread_.join();
+  copy_ = nullptr;
+  return std::exchange(error_, nullptr);
+}
+
+// Every storage is copied whole, once, so that views go on sharing it and keep their strides.
+Value Checkpointer::AsyncWriter::snapshot(const Value& state) {
+  std::unordered_map<c10::StorageImpl*, std::size_t> numbers;
+  std::vector<at::Tensor> buffers;
+  bool pin = accelerator_count() > 0;
+  auto copied = [&](const at::Tensor& tensor) -> at::Tensor {
+    if (tensor.layout() != c10::kStrided || !tensor.has_storage()) return tensor.clone();
+    const c10::Storage& storage = tensor.storage();
+    auto [number, added] = numbers.try_emplace(storage.unsafeGetStorageImpl(), buffers.size());
+    if (added) {
+      auto nbytes = static_cast<std::int64_t>(storage.nbytes());
+      bool fits = number->second < buffers_.size() && buffers_[number->second].numel() == nbytes;
+      buffers.push_back(fits ? buffers_[number->second] : at::empty({nbytes}, at::TensorOptions().dtype(c10::kByte).pinned_memory(pin)));
+      if (nbytes > 0) buffers.back().copy_(bytes_of(storage), /*non_blocking=*/pin);
+    }
+    auto result = at::empty({0}, at::TensorOptions().dtype(tensor.dtype()));
+    result.set_(buffers[number->second].storage(), tensor.storage_offset(), tensor.sizes(), tensor.strides());
+    if (tensor.is_conj()) result._set_conj(true);
+    if (tensor.is_neg()) result._set_neg(true);
+    return result;
+  };
+  Value copy = state;
+  std::vector<Value*> pending{&copy};
+  while (!pending.empty()) {
+    Value& value = *pending.back();
+    pending.pop_back();
+    if (value.is(Value::Type::tensor)) value = copied(value.as_tensor());
+    if (value.is(Value::Type::list)) {
+      for (Value& item : value.as_list()) pending.push_back(&item);
+    }
+    if (value.is(Value::Type::tuple)) {
+      for (Value& item : value.as_tuple()) pending.push_back(&item);
+    }
+    if (value.is(Value::Type::dict)) {
+      for (auto& entry : value.as_dict()) pending.push_back(&entry.value);
+    }
+  }
+  if (pin) synchronize_device(default_device());
+  buffers_ = std::move(buffers);
+  return copy;
+}
+
+}  // namespace treadle

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <treadle/base/value.hpp>
+#include <treadle/checkpoint/checkpointer.hpp>
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace treadle {
+
+/// Copies a state into host memory that is kept from one save to the next, and writes it on a thread of its own.
+/// Owner's thread only. The destructor waits.
+class Checkpointer::AsyncWriter {
+ public:
+  ~AsyncWriter();
+
+  bool busy() const noexcept { return busy_; }
+  /// Copies `state`, then runs `write` with the copy on the writer's thread. Not while busy.
+  void start(const Value& state, std::function<void(const Value&)> write);
+  /// Returns when nothing is being written, with the error of what was.
+  std::exception_ptr wait();
+
+ private:
+  Value snapshot(const Value& state);
+
+  std::vector<at::Tensor> buffers_;
+  Value copy_;
+  std::exception_ptr error_;
+  std::thread thread_;
+  std::atomic<bool> busy_ = false;
+};
+
+}  // namespace treadle

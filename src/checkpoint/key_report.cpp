@@ -1,0 +1,95 @@
+#include "checkpoint/key_report.hpp"
+
+#include <ATen/core/Tensor.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+
+namespace treadle {
+
+namespace {
+
+using KeyGroup = std::pair<std::string, std::vector<std::string>>;
+
+std::string group_text(KeyGroup group) {
+  auto& [head, tails] = group;
+  if (tails.empty()) return head;
+  if (tails.size() == 1) return head + "." + tails[0];
+  std::sort(tails.begin(), tails.end());
+  return fmt::format("{}.{{{}}}", head, fmt::join(tails, ", "));
+}
+
+}  // namespace
+
+std::vector<KeyGroup> group_keys(const std::vector<std::string>& keys) {
+  std::vector<KeyGroup> groups;
+  std::unordered_map<std::string, std::size_t> positions;
+  for (const std::string& key : keys) {
+    std::size_t dot = key.rfind('.');
+    std::string head = dot == std::string::npos ? key : key.substr(0, dot);
+    auto [position, added] = positions.try_emplace(head, groups.size());
+    if (added) groups.push_back({head, {}});
+    if (dot != std::string::npos) groups[position->second].second.push_back(key.substr(dot + 1));
+  }
+  return groups;
+}
+
+std::vector<std::string> describe_groups(const std::vector<std::string>& keys) {
+  std::vector<std::string> words;
+  for (KeyGroup& group : group_keys(keys)) words.push_back(group_text(std::move(group)));
+  return words;
+}
+
+std::string missing_keys_message(const std::vector<std::string>& keys) {
+  auto words = describe_groups(keys);
+  std::sort(words.begin(), words.end());
+  return fmt::format("Some model parameters or buffers are not found in the checkpoint:\n{}", fmt::join(words, "\n"));
+}
+
+std::string unexpected_keys_message(const std::vector<std::string>& keys) {
+  return fmt::format("The checkpoint state_dict contains keys that are not used by the model:\n  {}", fmt::join(describe_groups(keys), "\n  "));
+}
+
+std::string incorrect_shape_message(const IncorrectShape& mismatch) {
+  return fmt::format(
+      "Skip loading parameter '{}' to the model due to incompatible shapes: {} in the checkpoint but {} in the model! You might want to "
+      "double check if this is expected.",
+      mismatch.key, tuple_text(mismatch.in_checkpoint), tuple_text(mismatch.in_model));
+}
+
+std::string tuple_text(const std::vector<std::int64_t>& numbers) {
+  return numbers.size() == 1 ? fmt::format("({},)", numbers[0]) : fmt::format("({})", fmt::join(numbers, ", "));
+}
+
+std::vector<std::string> drop_reused_keys(const std::vector<std::string>& missing, const Dict& entries) {
+  std::set<std::string> gone(missing.begin(), missing.end());
+  std::set<const void*> loaded;
+  for (const auto& entry : entries) {
+    if (!gone.contains(entry.key.string())) loaded.insert(entry.value.as_tensor().unsafeGetTensorImpl());
+  }
+  std::vector<std::string> left;
+  for (const std::string& key : missing) {
+    const Value* value = entries.find(key);
+    if (!value || !loaded.contains(value->as_tensor().unsafeGetTensorImpl())) left.push_back(key);
+  }
+  return left;
+}
+
+void strip_prefix(Dict& state, const std::string& prefix) {
+  std::vector<std::pair<std::string, Value*>> sorted;
+  for (auto& entry : state) {
+    if (!entry.key.is_string()) return;
+    if (!entry.key.string().empty() && !entry.key.string().starts_with(prefix)) return;
+    sorted.emplace_back(entry.key.string(), &entry.value);
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  Dict stripped;
+  stripped.reserve(sorted.size());
+  for (auto& [key, value] : sorted) stripped.set(key.empty() ? key : key.substr(prefix.size()), std::move(*value));
+  state = std::move(stripped);
+}
+
+}  // namespace treadle

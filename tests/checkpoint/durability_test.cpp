@@ -1,0 +1,191 @@
+#include <treadle/base/log.hpp>
+#include <treadle/checkpoint/checkpointer.hpp>
+#include <treadle/checkpoint/file.hpp>
+
+#include <gtest/gtest.h>
+
+#include "tests/checkpoint/fault_file_system.hpp"
+#include "tests/checkpoint/small_model.hpp"
+
+namespace treadle {
+namespace {
+
+/// A run that saves its model twice on a disk that may fail; the model holds the number of the iteration.
+struct Run {
+  std::shared_ptr<FaultFileSystem> files = std::make_shared<FaultFileSystem>();
+  SmallModel model;
+  Counter counter;
+  Checkpointer checkpointer{model, "out", {.file_system = files}};
+
+  Run() { checkpointer.add_checkpointable("counter", counter); }
+
+  void save(int iteration) {
+    model.fill(iteration);
+    counter.count = iteration;
+    checkpointer.save("model_" + std::to_string(iteration), {{"iteration", iteration}});
+  }
+
+  /// What a process that starts now resumes from.
+  int resumed() const {
+    SmallModel fresh(-7);
+    Counter fresh_counter;
+    Checkpointer reader(fresh, "out", {.file_system = files});
+    reader.add_checkpointable("counter", fresh_counter);
+    Dict rest = reader.resume_or_load("");
+    if (!rest.contains("iteration")) return -1;
+    EXPECT_EQ(fresh.value(), static_cast<double>(rest.at("iteration").as_int()));
+    EXPECT_EQ(fresh_counter.count, rest.at("iteration").as_int());
+    return static_cast<int>(rest.at("iteration").as_int());
+  }
+};
+
+struct Quiet {
+  std::vector<std::string> lines;
+  LogCapture capture{[this](LogLevel, std::string_view line) { lines.emplace_back(line); }};
+};
+
+int calls_of_second_save() {
+  Run run;
+  run.save(1);
+  run.files->set_faults({});
+  run.save(2);
+  return run.files->calls();
+}
+
+TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
+  Quiet quiet;
+  int calls = calls_of_second_save();
+  ASSERT_GT(calls, 10);
+  for (int last = 0; last < calls; ++last) {
+    for (auto torn : {FaultFileSystem::Torn::lost, FaultFileSystem::Torn::half, FaultFileSystem::Torn::whole}) {
+      for (bool names_stay : {false, true}) {
+        Run run;
+        run.save(1);
+        run.files->set_faults({.lose_power_after = last});
+        bool reported = true;
+        try {
+          run.save(2);
+        } catch (const FaultFileSystem::PowerLoss&) {
+          reported = false;
+        }
+        run.files->lose_power(torn, names_stay);
+        int resumed = run.resumed();
+        EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
+        if (reported) EXPECT_EQ(resumed, 2) << "after call " << last;
+      }
+    }
+  }
+}
+
+TEST(Durability, WhatSaveReportedSurvivesAnyPowerLoss) {
+  Quiet quiet;
+  Run run;
+  run.save(1);
+  run.save(2);
+  run.files->lose_power(FaultFileSystem::Torn::lost, false);
+  EXPECT_EQ(run.resumed(), 2);
+}
+
+TEST(Durability, AnErrorAtEveryCallLeavesTheCheckpointBefore) {
+  Quiet quiet;
+  int calls = calls_of_second_save();
+  for (int number = 0; number < calls; ++number) {
+    for (int error : {EIO, ENOSPC}) {
+      Run run;
+      run.save(1);
+      run.files->set_faults({.fail_at = number, .error = error});
+      EXPECT_THROW(run.save(2), IoError) << "call " << number;
+      run.files->set_faults({});
+      int resumed = run.resumed();
+      EXPECT_TRUE(resumed == 1 || resumed == 2) << "call " << number;
+      run.save(3);
+      EXPECT_EQ(run.resumed(), 3) << "call " << number;
+    }
+  }
+}
+
+TEST(Durability, ErrorsCanBeLoggedInstead) {
+  Quiet quiet;
+  auto files = std::make_shared<FaultFileSystem>();
+  SmallModel model(1);
+  Checkpointer checkpointer(model, "out", {.file_system = files, .ignore_save_errors = true});
+  files->set_faults({.fail_at = 3, .error = ENOSPC});
+  EXPECT_NO_THROW(checkpointer.save("model"));
+  EXPECT_NE(quiet.lines.back().find("training goes on"), std::string::npos);
+}
+
+TEST(Durability, AnErrorDuringResumeNeverLoadsHalf) {
+  Quiet quiet;
+  Run run;
+  run.save(1);
+  run.save(2);
+  for (int number = 0; number < 200; ++number) {
+    SmallModel fresh(-7);
+    Counter counter;
+    counter.count = -7;
+    Checkpointer reader(fresh, "out", {.file_system = run.files});
+    reader.add_checkpointable("counter", counter);
+    run.files->set_faults({.fail_at = number});
+    try {
+      reader.resume_or_load("");
+    } catch (const Error&) {
+    }
+    EXPECT_EQ(fresh.value(), static_cast<double>(counter.count)) << "call " << number;
+    bool reached = run.files->calls() > number;
+    run.files->set_faults({});
+    if (!reached) return;
+  }
+  FAIL() << "a resume takes more than 200 calls";
+}
+
+TEST(Durability, ADamagedCheckpointIsSetAsideAndTheNewestGoodOneTaken) {
+  Run run;
+  {
+    Quiet quiet;
+    for (int i = 1; i <= 3; ++i) run.save(i);
+  }
+  auto path = run.checkpointer.get_checkpoint_file();
+  run.files->flip(path, run.files->content(path).size() / 2);
+  Quiet quiet;
+  EXPECT_EQ(run.resumed(), 2);
+  std::string all;
+  for (const auto& line : quiet.lines) all += line + "\n";
+  EXPECT_NE(all.find("Damaged checkpoint"), std::string::npos);
+  EXPECT_NE(all.find("out/model_2.pth"), std::string::npos);
+  EXPECT_FALSE(run.files->is_file("out/model_3.pth"));
+  EXPECT_TRUE(run.files->is_file("out/model_3.pth.damaged"));
+  EXPECT_EQ(run.checkpointer.get_checkpoint_file(), "out/model_2.pth");
+}
+
+TEST(Durability, AMissingLastCheckpointFallsBackToo) {
+  Quiet quiet;
+  Run run;
+  run.save(1);
+  run.save(2);
+  run.checkpointer.tag_last_checkpoint("gone.pth");
+  EXPECT_EQ(run.resumed(), 2);
+  run.files->add("out/last_checkpoint", "");
+  EXPECT_EQ(run.resumed(), 2);
+}
+
+TEST(Durability, WhenAllAreDamagedResumeSaysSo) {
+  Quiet quiet;
+  Run run;
+  run.save(1);
+  run.files->content("out/model_1.pth").resize(100);
+  EXPECT_THROW(run.resumed(), FormatError);
+}
+
+TEST(Durability, LeftoversAreRemovedAtTheNextStart) {
+  Quiet quiet;
+  Run run;
+  run.save(1);
+  run.files->add(temporary_path("out/model_2.pth"), "half");
+  run.files->add("out/of_the_user.tmp", "mine");
+  EXPECT_EQ(run.resumed(), 1);
+  EXPECT_FALSE(run.files->is_file(temporary_path("out/model_2.pth")));
+  EXPECT_TRUE(run.files->is_file("out/of_the_user.tmp"));
+}
+
+}  // namespace
+}  // namespace treadle

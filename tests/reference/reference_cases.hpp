@@ -1,0 +1,24 @@
+#pragma once
+
+#include <treadle/base/errors.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+/// The folder of the reference data: TREADLE_REFERENCE_DIR, or the project's own copy.
+inline std::filesystem::path reference_folder() {
+  const char* folder = std::getenv("TREADLE_REFERENCE_DIR");
+  return folder && *folder ? folder : TREADLE_SOURCE_DIR "/tests/reference";
+}
+
+/// The cases of one family, in the order of the file.
+inline nlohmann::ordered_json reference_cases(const std::string& family) {
+  std::filesystem::path path = reference_folder() / (family + ".json");
+  std::ifstream file(path);
+  if (!file) throw treadle::Error("cannot open " + path.string());
+  return nlohmann::ordered_json::parse(file)["cases"];
+}
