@@ -1,4 +1,5 @@
 #include "solver/group_conversion.hpp"
+#include "solver/scale_grads.hpp"
 #include "solver/tensor_kernels.hpp"
 #include "solver/tensor_layout.hpp"
 
@@ -79,7 +80,8 @@ struct Update {
 /// The update in the operations that Python's implementation calls; for any device, dtype and layout.
 void plain_update(const Update& update, const AdamScalars& scalars) {
   auto step = static_cast<double>(update.step);
-  at::Tensor grad = scalars.grad_scale < 0 ? update.grad.neg() : update.grad;
+  if (scalars.clip_factor != 1) update.param.mutable_grad().mul_(scalars.clip_factor);
+  at::Tensor grad = scalars.maximize ? update.grad.neg() : update.grad;
   if (scalars.weight_decay != 0) {
     if (scalars.decoupled) {
       update.param.mul_(1 - scalars.lr * scalars.weight_decay);
@@ -209,7 +211,7 @@ struct FusedLists {
     // The kernel only reads the counts, so that one tensor serves for all.
     std::vector<at::Tensor> steps(params.size(), at::full({}, static_cast<double>(step), at::device(params[0].device()).dtype(at::kFloat)));
     bool amsgrad = !max_exp_avg_sqs.empty();
-    bool maximize = scalars.grad_scale < 0;
+    bool maximize = scalars.maximize;
     if (scalars.decoupled) {
       at::_fused_adamw_(params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, steps, scalars.lr, scalars.beta1, scalars.beta2,
                         scalars.weight_decay, scalars.eps, amsgrad, maximize);
@@ -258,7 +260,7 @@ class GroupStep {
 };
 
 template <class TorchOptions, class State>
-void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, bool decoupled) {
+void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, double clip_factor, bool decoupled) {
   at::NoGradGuard no_grad;
   for (OptimizerParamGroup& group : groups) {
     const auto& options = static_cast<const TorchOptions&>(group.options());
@@ -268,8 +270,10 @@ void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const O
                         .eps = options.eps(),
                         .weight_decay = options.weight_decay(),
                         .decoupled = decoupled,
-                        .grad_scale = switches.maximize ? -1.0 : 1.0,
+                        .maximize = switches.maximize,
+                        .clip_factor = switches.fused ? 1.0 : clip_factor,
                         .step = 0};
+    if (switches.fused) scale_grads(group.params(), clip_factor);
     GroupStep step(scalars, switches.fused);
     for (const at::Tensor& param : group.params()) {
       const at::Tensor& grad = param.grad();
@@ -312,7 +316,7 @@ AdamW::AdamW(std::vector<at::Tensor> params, const AdamOptions& options) : AdamW
 
 at::Tensor AdamW::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), /*decoupled=*/true);
+  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), take_clip_factor(), /*decoupled=*/true);
   return loss;
 }
 
@@ -326,7 +330,7 @@ Adam::Adam(std::vector<at::Tensor> params, const AdamOptions& options) : Adam({w
 
 at::Tensor Adam::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), /*decoupled=*/false);
+  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), take_clip_factor(), /*decoupled=*/false);
   return loss;
 }
 

@@ -1,3 +1,7 @@
+#include "solver/scale_grads.hpp"
+#include "solver/tensor_kernels.hpp"
+#include "solver/tensor_layout.hpp"
+
 #include <treadle/base/errors.hpp>
 #include <treadle/solver/clipping.hpp>
 
@@ -8,10 +12,12 @@
 #include <ATen/ops/max.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/reciprocal.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -34,10 +40,9 @@ std::vector<at::Tensor> grads_of(const std::vector<at::Tensor>& params) {
   return grads;
 }
 
-void check_finite(const at::Tensor& norm, const GradientClippingOptions& options) {
-  if (options.non_finite != NonFiniteNorm::error) return;
-  double value = norm.item<double>();
-  if (!std::isfinite(value)) throw Error(fmt::format("the norm of the gradients is {}: nothing was clipped or changed", value));
+std::vector<at::Tensor> on_one_device(std::vector<at::Tensor> scalars) {
+  for (at::Tensor& scalar : scalars) scalar = scalar.to(scalars[0].options());
+  return scalars;
 }
 
 std::optional<at::Tensor> clip_values(const std::vector<at::Tensor>& params, const GradientClippingOptions& options) {
@@ -48,22 +53,60 @@ std::optional<at::Tensor> clip_values(const std::vector<at::Tensor>& params, con
 std::optional<at::Tensor> clip_each_norm(const std::vector<at::Tensor>& params, const GradientClippingOptions& options) {
   std::vector<at::Tensor> grads = grads_of(params);
   std::vector<at::Tensor> norms;
-  for (const at::Tensor& grad : grads) {
-    norms.push_back(total_norm({grad}, options.norm_type));
-    check_finite(norms.back(), options);
-  }
-  for (std::size_t i = 0; i < grads.size(); ++i) clip_grads_with_norm({grads[i]}, options.clip_value, norms[i]);
+  for (const at::Tensor& grad : grads) norms.push_back(total_norm({grad}, options.norm_type));
   if (norms.empty()) return at::zeros({}, at::kFloat);
-  for (at::Tensor& norm : norms) norm = norm.to(norms[0].options());
-  return at::stack(norms).max();
+  at::Tensor largest = at::stack(on_one_device(norms)).max();
+  if (!norm_allows_step(largest, options.non_finite)) return largest;
+  for (std::size_t i = 0; i < grads.size(); ++i) clip_grads_with_norm({grads[i]}, options.clip_value, norms[i]);
+  return largest;
 }
 
 std::optional<at::Tensor> clip_total_norm(const std::vector<at::Tensor>& params, const GradientClippingOptions& options) {
   std::vector<at::Tensor> grads = grads_of(params);
   at::Tensor norm = total_norm(grads, options.norm_type);
-  check_finite(norm, options);
-  clip_grads_with_norm(grads, options.clip_value, norm);
+  if (norm_allows_step(norm, options.non_finite)) clip_grads_with_norm(grads, options.clip_value, norm);
   return norm;
+}
+
+bool kernel_can_sum(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
+}
+
+std::vector<NumberRange<float>> float_ranges(const std::vector<at::Tensor>& tensors) {
+  std::vector<NumberRange<float>> ranges;
+  ranges.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    ranges.push_back({static_cast<float*>(tensor.unsafeGetTensorImpl()->mutable_data()), tensor.numel()});
+  }
+  return ranges;
+}
+
+float norm_of_norms(const std::vector<at::Tensor>& grads) {
+  std::vector<float> norms(grads.size());
+  norm_kernel(float_ranges(grads), norms.data());
+  NumberRange<float> all{norms.data(), static_cast<std::int64_t>(norms.size())};
+  float total = 0;
+  norm_kernel({&all, 1}, &total);
+  return total;
+}
+
+/// The order in which ATen sums depends on how it was compiled. The kernel is used where it gives the same bits for samples of all the
+/// lengths that the order can depend on.
+bool kernel_sums_like_aten() {
+  static const bool same = [] {
+    at::NoGradGuard no_grad;
+    std::uint32_t random = 1;
+    for (std::int64_t size = 1; size < 200; ++size) {
+      at::Tensor sample = at::zeros({size}, at::kFloat);
+      for (std::int64_t i = 0; i < size; ++i) {
+        random = random * 1664525U + 1013904223U;
+        sample.mutable_data_ptr<float>()[i] = static_cast<float>(random >> 8) * 1e-6F - 8;
+      }
+      if (norm_of_norms({sample}) != at::linalg_vector_norm(sample).item<float>()) return false;
+    }
+    return true;
+  }();
+  return same;
 }
 
 }  // namespace
@@ -83,23 +126,73 @@ void validate(const GradientClippingOptions& options) {
 
 at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type) {
   at::NoGradGuard no_grad;
-  std::vector<at::Tensor> norms;
-  norms.reserve(grads.size());
+  std::vector<at::Tensor> defined;
+  defined.reserve(grads.size());
   for (const at::Tensor& grad : grads) {
-    if (grad.defined()) norms.push_back(at::linalg_vector_norm(grad, norm_type));
+    if (grad.defined()) defined.push_back(grad);
   }
-  if (norms.empty()) return at::zeros({}, at::kFloat);
+  if (defined.empty()) return at::zeros({}, at::kFloat);
+  if (norm_type == 2 && std::all_of(defined.begin(), defined.end(), kernel_can_sum) && kernel_sums_like_aten()) {
+    return at::scalar_tensor(norm_of_norms(defined), at::kFloat);
+  }
+  std::vector<at::Tensor> norms;
+  norms.reserve(defined.size());
+  for (const at::Tensor& grad : defined) norms.push_back(at::linalg_vector_norm(grad, norm_type));
   at::Device device = norms[0].device();
   for (at::Tensor& norm : norms) norm = norm.to(device);
   return at::linalg_vector_norm(at::stack(norms), norm_type);
 }
 
+double clip_factor(double max_norm, const at::Tensor& norm) {
+  at::NoGradGuard no_grad;
+  return norm.add(1e-6).reciprocal().mul(max_norm).clamp_max(1.0).item<double>();
+}
+
+bool norm_allows_step(const at::Tensor& norm, NonFiniteNorm policy) {
+  if (policy == NonFiniteNorm::pass) return true;
+  double value = norm.item<double>();
+  if (std::isfinite(value)) return true;
+  if (policy == NonFiniteNorm::skip) return false;
+  throw Error(fmt::format("the norm of the gradients is {}: nothing was clipped, and no parameter was changed", value));
+}
+
 void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm, const at::Tensor& norm) {
   at::NoGradGuard no_grad;
+  if (norm.is_cpu()) {
+    scale_tensors(grads, clip_factor(max_norm, norm));
+    return;
+  }
+  // Without waiting for the device.
   at::Tensor factor = norm.add(1e-6).reciprocal().mul(max_norm).clamp_max(1.0);
   for (at::Tensor grad : grads) {
     if (grad.defined()) grad.mul_(factor.to(grad.device()));
   }
+}
+
+void scale_tensors(const std::vector<at::Tensor>& tensors, double factor) {
+  if (factor == 1) return;
+  std::vector<NumberRange<float>> floats;
+  std::vector<NumberRange<double>> doubles;
+  for (at::Tensor tensor : tensors) {
+    if (!tensor.defined()) continue;
+    if (!kernel_can_walk(tensor)) {
+      tensor.mul_(factor);
+      continue;
+    }
+    void* data = tensor.unsafeGetTensorImpl()->mutable_data();
+    if (tensor.scalar_type() == at::kFloat) {
+      floats.push_back({static_cast<float*>(data), tensor.numel()});
+    } else {
+      doubles.push_back({static_cast<double*>(data), tensor.numel()});
+    }
+    mark_written(tensor);
+  }
+  scale_kernel(floats, factor);
+  scale_kernel(doubles, factor);
+}
+
+void scale_grads(const std::vector<at::Tensor>& params, double factor) {
+  if (factor != 1) scale_tensors(grads_of(params), factor);
 }
 
 GradientClipper create_gradient_clipper(const GradientClippingOptions& options) {

@@ -1,4 +1,5 @@
 #include "solver/group_conversion.hpp"
+#include "solver/scale_grads.hpp"
 #include "solver/tensor_kernels.hpp"
 #include "solver/tensor_layout.hpp"
 
@@ -82,11 +83,13 @@ at::Tensor Sgd::step(LossClosure closure) {
     loss = closure();
   }
   at::NoGradGuard no_grad;
+  double clip_factor = take_clip_factor();
   for (OptimizerParamGroup& group : param_groups_) {
     if (switches().fused) {
+      scale_grads(group.params(), clip_factor);
       step_fused(group);
     } else {
-      step_group(group);
+      step_group(group, clip_factor);
     }
   }
   return loss;
@@ -139,7 +142,7 @@ struct KernelBatch {
 
 }  // namespace
 
-void Sgd::step_group(OptimizerParamGroup& group) {
+void Sgd::step_group(OptimizerParamGroup& group, double clip_factor) {
   const auto& options = static_cast<const SGDOptions&>(group.options());
   bool has_momentum = options.momentum() != 0;
   KernelBatch batch;
@@ -156,6 +159,7 @@ void Sgd::step_group(OptimizerParamGroup& group) {
     at::Tensor& buffer = state ? state->momentum_buffer() : none;
     bool walks = kernel_can_walk(param) && same_walk(param, grad) && (!buffer.defined() || same_walk(param, buffer));
     if (!walks) {
+      if (clip_factor != 1) param.mutable_grad().mul_(clip_factor);
       plain_step(param, grad, buffer, options, switches().maximize);
       continue;
     }
@@ -169,7 +173,8 @@ void Sgd::step_group(OptimizerParamGroup& group) {
              .dampening = options.dampening(),
              .weight_decay = options.weight_decay(),
              .nesterov = options.nesterov(),
-             .grad_scale = switches().maximize ? -1.0 : 1.0,
+             .maximize = switches().maximize,
+             .clip_factor = clip_factor,
              .first = false});
 }
 

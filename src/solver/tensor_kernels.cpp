@@ -11,22 +11,39 @@ namespace {
 template <class T>
 struct SgdRange {
   T* param;
-  const T* grad;
+  T* grad;
   T* momentum;
   std::int64_t size;
-  T scale, decay, momentum_factor, grad_factor, minus_lr;
+  T clip_factor, sign, decay, momentum_factor, grad_factor, minus_lr;
 };
 
 enum class Momentum { none, first, later };
 
-template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+/// What happens to a gradient before it is used.
+enum class Before { nothing, negate, clip };
+
+Before before_use(bool maximize, double clip_factor) {
+  if (clip_factor != 1) return Before::clip;  // a NaN too
+  return maximize ? Before::negate : Before::nothing;
+}
+
+/// The gradient to use. Clipping changes it where it lies, as a pass of its own would; `sign` is -1 to go up.
+template <Before before, class T>
+TREADLE_INLINE T prepared(T& gradient, T clip_factor, T sign) {
+  if constexpr (before == Before::nothing) return gradient;
+  if constexpr (before == Before::negate) return -gradient;
+  T clipped = gradient * clip_factor;
+  gradient = clipped;
+  return clipped * sign;
+}
+
+template <class T, Momentum momentum, bool decay, bool nesterov, Before before>
 TREADLE_INLINE void sgd_range(const SgdRange<T>& range) {
   T* __restrict p = range.param;
-  const T* __restrict gradient = range.grad;
+  T* __restrict gradient = range.grad;
   T* __restrict buffer = range.momentum;
   for (std::int64_t i = 0; i < range.size; ++i) {
-    T g = gradient[i];
-    if constexpr (scale) g *= range.scale;
+    T g = prepared<before>(gradient[i], range.clip_factor, range.sign);
     if constexpr (decay) g = fused_multiply_add(range.decay, p[i], g);
     if constexpr (momentum != Momentum::none) {
       T m = g;
@@ -38,13 +55,13 @@ TREADLE_INLINE void sgd_range(const SgdRange<T>& range) {
   }
 }
 
-template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+template <class T, Momentum momentum, bool decay, bool nesterov, Before before>
 void sgd_plain(const SgdRange<T>& range) {
-  sgd_range<T, momentum, decay, nesterov, scale>(range);
+  sgd_range<T, momentum, decay, nesterov, before>(range);
 }
-template <class T, Momentum momentum, bool decay, bool nesterov, bool scale>
+template <class T, Momentum momentum, bool decay, bool nesterov, Before before>
 TREADLE_AVX2 void sgd_avx2(const SgdRange<T>& range) {
-  sgd_range<T, momentum, decay, nesterov, scale>(range);
+  sgd_range<T, momentum, decay, nesterov, before>(range);
 }
 
 template <class T>
@@ -52,30 +69,32 @@ using SgdFunction = void (*)(const SgdRange<T>&);
 
 /// All variants, at the index that `sgd_variant` computes.
 template <class T, bool avx2, std::size_t... index>
-constexpr std::array<SgdFunction<T>, 24> sgd_table(std::index_sequence<index...>) {
+constexpr std::array<SgdFunction<T>, 36> sgd_table(std::index_sequence<index...>) {
   if constexpr (avx2) {
-    return {sgd_avx2<T, static_cast<Momentum>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+    return {sgd_avx2<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0, static_cast<Before>(index % 3)>...};
   } else {
-    return {sgd_plain<T, static_cast<Momentum>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+    return {sgd_plain<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0, static_cast<Before>(index % 3)>...};
   }
 }
 
 std::size_t sgd_variant(const SgdScalars& scalars) {
   Momentum momentum = scalars.momentum == 0 ? Momentum::none : scalars.first ? Momentum::first : Momentum::later;
-  return static_cast<std::size_t>(momentum) * 8 + (scalars.weight_decay != 0) * 4 + scalars.nesterov * 2 + (scalars.grad_scale != 1) * 1;
+  auto before = static_cast<std::size_t>(before_use(scalars.maximize, scalars.clip_factor));
+  return static_cast<std::size_t>(momentum) * 12 + (scalars.weight_decay != 0) * 6U + scalars.nesterov * 3U + before;
 }
 
 template <class T>
 void run_sgd(std::span<const SgdTensor<T>> tensors, const SgdScalars& scalars) {
-  static constexpr auto plain = sgd_table<T, false>(std::make_index_sequence<24>{});
-  static constexpr auto avx2 = sgd_table<T, true>(std::make_index_sequence<24>{});
+  static constexpr auto plain = sgd_table<T, false>(std::make_index_sequence<36>{});
+  static constexpr auto avx2 = sgd_table<T, true>(std::make_index_sequence<36>{});
   SgdFunction<T> function = (has_avx2() ? avx2 : plain)[sgd_variant(scalars)];
   for_each_range(tensors, [&](const SgdTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
     function({.param = tensor.param + begin,
               .grad = tensor.grad + begin,
               .momentum = tensor.momentum ? tensor.momentum + begin : nullptr,
               .size = end - begin,
-              .scale = static_cast<T>(scalars.grad_scale),
+              .clip_factor = static_cast<T>(scalars.clip_factor),
+              .sign = static_cast<T>(scalars.maximize ? -1 : 1),
               .decay = static_cast<T>(scalars.weight_decay),
               .momentum_factor = static_cast<T>(scalars.momentum),
               .grad_factor = static_cast<T>(1 - scalars.dampening),
@@ -93,7 +112,7 @@ namespace {
 template <class T>
 struct AdamRange {
   AdamTensor<T> at;
-  T scale, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size, root_correction, eps;
+  T clip_factor, sign, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size, root_correction, eps;
   bool short_lerp;
 };
 
@@ -104,16 +123,15 @@ TREADLE_INLINE T lerp(T from, T to, T weight, T weight_minus_one, bool near_from
   return near_from ? fused_multiply_add(weight, difference, from) : fused_multiply_add(weight_minus_one, difference, to);
 }
 
-template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+template <class T, Before before, bool coupled, bool shrink, bool near_from>
 TREADLE_INLINE void adam_moments_range(const AdamRange<T>& range) {
   T* __restrict p = range.at.param;
-  const T* __restrict gradient = range.at.grad;
+  T* __restrict gradient = range.at.grad;
   T* __restrict m = range.at.exp_avg;
   T* __restrict v = range.at.exp_avg_sq;
   T* __restrict square = range.at.denominator;
   for (std::int64_t i = 0; i < range.at.size; ++i) {
-    T g = gradient[i];
-    if constexpr (scale) g *= range.scale;
+    T g = prepared<before>(gradient[i], range.clip_factor, range.sign);
     if constexpr (coupled) g = fused_multiply_add(range.coupled_decay, p[i], g);
     if constexpr (shrink) p[i] *= range.shrink;
     m[i] = lerp(m[i], g, range.lerp_weight, range.lerp_weight_minus_one, near_from);
@@ -146,13 +164,13 @@ TREADLE_INLINE void adam_update_range(const AdamRange<T>& range) {
   }
 }
 
-template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+template <class T, Before before, bool coupled, bool shrink, bool near_from>
 void moments_plain(const AdamRange<T>& range) {
-  adam_moments_range<T, scale, coupled, shrink, near_from>(range);
+  adam_moments_range<T, before, coupled, shrink, near_from>(range);
 }
-template <class T, bool scale, bool coupled, bool shrink, bool near_from>
+template <class T, Before before, bool coupled, bool shrink, bool near_from>
 TREADLE_AVX2 void moments_avx2(const AdamRange<T>& range) {
-  adam_moments_range<T, scale, coupled, shrink, near_from>(range);
+  adam_moments_range<T, before, coupled, shrink, near_from>(range);
 }
 template <class T>
 void maximum_plain(const AdamRange<T>& range) {
@@ -175,11 +193,11 @@ template <class T>
 using AdamFunction = void (*)(const AdamRange<T>&);
 
 template <class T, bool avx2, std::size_t... index>
-constexpr std::array<AdamFunction<T>, 16> moments_table(std::index_sequence<index...>) {
+constexpr std::array<AdamFunction<T>, 24> moments_table(std::index_sequence<index...>) {
   if constexpr (avx2) {
-    return {moments_avx2<T, (index & 8) != 0, (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+    return {moments_avx2<T, static_cast<Before>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
   } else {
-    return {moments_plain<T, (index & 8) != 0, (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
+    return {moments_plain<T, static_cast<Before>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
   }
 }
 
@@ -188,7 +206,8 @@ AdamRange<T> adam_range(const AdamScalars& scalars) {
   auto step = static_cast<double>(scalars.step);
   double weight = 1 - scalars.beta1;
   AdamRange<T> range{};
-  range.scale = static_cast<T>(scalars.grad_scale);
+  range.clip_factor = static_cast<T>(scalars.clip_factor);
+  range.sign = static_cast<T>(scalars.maximize ? -1 : 1);
   range.coupled_decay = static_cast<T>(scalars.weight_decay);
   range.shrink = static_cast<T>(1 - scalars.lr * scalars.weight_decay);
   range.lerp_weight = static_cast<T>(weight);
@@ -217,11 +236,12 @@ AdamRange<T> sub_range(AdamRange<T> range, const AdamTensor<T>& tensor, std::int
 
 template <class T>
 void run_moments(std::span<const AdamTensor<T>> tensors, const AdamScalars& scalars) {
-  static constexpr auto plain = moments_table<T, false>(std::make_index_sequence<16>{});
-  static constexpr auto avx2 = moments_table<T, true>(std::make_index_sequence<16>{});
+  static constexpr auto plain = moments_table<T, false>(std::make_index_sequence<24>{});
+  static constexpr auto avx2 = moments_table<T, true>(std::make_index_sequence<24>{});
   AdamRange<T> range = adam_range<T>(scalars);
   bool decays = scalars.weight_decay != 0;
-  std::size_t variant = (scalars.grad_scale != 1) * 8U + (decays && !scalars.decoupled) * 4U + (decays && scalars.decoupled) * 2U + range.short_lerp;
+  auto before = static_cast<std::size_t>(before_use(scalars.maximize, scalars.clip_factor));
+  std::size_t variant = before * 8 + (decays && !scalars.decoupled) * 4U + (decays && scalars.decoupled) * 2U + range.short_lerp;
   AdamFunction<T> function = (has_avx2() ? avx2 : plain)[variant];
   AdamFunction<T> maximum = has_avx2() ? maximum_avx2<T> : maximum_plain<T>;
   for_each_range(tensors, [&](const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
@@ -262,6 +282,48 @@ void run_lerp(std::span<const LerpTensor<T>> tensors, double weight) {
   });
 }
 
+template <class T>
+TREADLE_INLINE void scale_range(T* __restrict data, std::int64_t size, T factor) {
+  for (std::int64_t i = 0; i < size; ++i) data[i] *= factor;
+}
+template <class T>
+void scale_plain(T* data, std::int64_t size, T factor) {
+  scale_range(data, size, factor);
+}
+template <class T>
+TREADLE_AVX2 void scale_avx2(T* data, std::int64_t size, T factor) {
+  scale_range(data, size, factor);
+}
+
+template <class T>
+void run_scale(std::span<const NumberRange<T>> tensors, double factor) {
+  auto function = has_avx2() ? scale_avx2<T> : scale_plain<T>;
+  for_each_range(tensors, [&](const NumberRange<T>& tensor, std::int64_t begin, std::int64_t end) {
+    function(tensor.data + begin, end - begin, static_cast<T>(factor));
+  });
+}
+
+/// ATen's order: eight sums, added up from the first to the last; of the rest the first four are squared before they are added, the last
+/// ones multiplied and added at once.
+TREADLE_INLINE float norm_of(const float* __restrict data, std::int64_t size) {
+  if (size == 1) return std::abs(data[0]);
+  float sums[8] = {};
+  std::int64_t i = 0;
+  for (; i + 8 <= size; i += 8) {
+    for (int lane = 0; lane < 8; ++lane) sums[lane] += data[i + lane] * data[i + lane];
+  }
+  float sum = sums[0];
+  for (int lane = 1; lane < 8; ++lane) sum += sums[lane];
+  if (size - i >= 4) {
+    for (int k = 0; k < 4; ++k) sum += data[i + k] * data[i + k];
+    i += 4;
+  }
+  for (; i < size; ++i) sum = fused_multiply_add(data[i], data[i], sum);
+  return std::sqrt(sum);
+}
+float norm_plain(const float* data, std::int64_t size) { return norm_of(data, size); }
+TREADLE_AVX2 float norm_avx2(const float* data, std::int64_t size) { return norm_of(data, size); }
+
 }  // namespace
 
 void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_moments(tensors, scalars); }
@@ -270,5 +332,20 @@ void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamSc
 void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
 void lerp_kernel(std::span<const LerpTensor<float>> tensors, double weight) { run_lerp(tensors, weight); }
 void lerp_kernel(std::span<const LerpTensor<double>> tensors, double weight) { run_lerp(tensors, weight); }
+
+void scale_kernel(std::span<const NumberRange<float>> tensors, double factor) { run_scale(tensors, factor); }
+void scale_kernel(std::span<const NumberRange<double>> tensors, double factor) { run_scale(tensors, factor); }
+
+void norm_kernel(std::span<const NumberRange<float>> tensors, float* norms) {
+  auto function = has_avx2() ? norm_avx2 : norm_plain;
+  std::int64_t total = 0;
+  for (const auto& tensor : tensors) total += tensor.size;
+  // A tensor is summed by one thread, in one order; the tensors are divided among all.
+  auto count = static_cast<std::int64_t>(tensors.size());
+  std::int64_t grain = total > kParallelGrain ? 1 + count / (total / kParallelGrain + 1) : count + 1;
+  at::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) norms[i] = function(tensors[i].data, tensors[i].size);
+  });
+}
 
 }  // namespace treadle

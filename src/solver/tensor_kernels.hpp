@@ -25,7 +25,8 @@ struct SgdScalars {
   double dampening;
   double weight_decay;
   bool nesterov;
-  double grad_scale;   ///< gradients are multiplied by this first: the factor of clipping, negative to go up
+  bool maximize;
+  double clip_factor;  ///< unless 1, gradients are multiplied by it in place
   bool first;          ///< the momentum buffers hold nothing yet
 };
 
@@ -50,7 +51,8 @@ struct AdamScalars {
   double eps;
   double weight_decay;
   bool decoupled;  ///< weight decay as in AdamW
-  double grad_scale;
+  bool maximize;
+  double clip_factor;  ///< unless 1, gradients are multiplied by it in place
   std::int64_t step;  ///< counted from 1
 };
 
@@ -60,6 +62,18 @@ void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const Adam
 /// The second half: the parameter.
 void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
 void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
+
+/// Numbers to read, or to change in place.
+template <class T>
+struct NumberRange {
+  T* data;
+  std::int64_t size;
+};
+/// Multiplies by `factor`.
+void scale_kernel(std::span<const NumberRange<float>> tensors, double factor);
+void scale_kernel(std::span<const NumberRange<double>> tensors, double factor);
+/// The 2-norm of each tensor, summed in the order of ATen's kernel for a contiguous float tensor; `norms` has room for all.
+void norm_kernel(std::span<const NumberRange<float>> tensors, float* norms);
 
 /// average += (1 - decay) (value - average), as ATen's lerp.
 template <class T>

@@ -19,8 +19,9 @@ ClipType clip_type_from_string(std::string_view text);
 
 /// What becomes of a norm that is infinite or NaN.
 enum class NonFiniteNorm {
-  pass,  ///< nothing: the factor is 0 or NaN, as in Python
-  error  ///< Error, before anything is changed
+  pass,   ///< nothing: the factor is 0 or NaN, as in Python
+  error,  ///< Error, before anything is changed
+  skip    ///< gradients stay as they are, and WithGradientClipping leaves the step out
 };
 
 struct GradientClippingOptions {
@@ -37,8 +38,14 @@ void validate(const GradientClippingOptions& options);
 /// on the device of the first, 0 when there is none.
 at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type = 2.0);
 
-/// Multiplies every gradient by min(1, max_norm / (norm + 1e-6)), the operations in Python's order (a reciprocal, a product).
+/// min(1, max_norm / (norm + 1e-6)), in the order and precision of Python: a reciprocal and a product in the dtype of `norm`; a NaN stays.
+double clip_factor(double max_norm, const at::Tensor& norm);
+
+/// Multiplies every gradient by `clip_factor(max_norm, norm)`, in place.
 void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm, const at::Tensor& norm);
+
+/// Whether a step may be made with gradients of this norm: true unless it is not finite and the policy is `skip`; throws Error for `error`.
+bool norm_allows_step(const at::Tensor& norm, NonFiniteNorm policy);
 
 /// Clips the gradients of `params` in place; parameters without one are passed over. Returns the norm that was clipped, the largest one
 /// with ClipType::norm, nothing with ClipType::value.

@@ -38,7 +38,7 @@ class Sgd : public torch::optim::SGD, public GroupInfoHolder {
   at::Tensor step(LossClosure closure = nullptr) override;
 
  private:
-  void step_group(torch::optim::OptimizerParamGroup& group);
+  void step_group(torch::optim::OptimizerParamGroup& group, double clip_factor);
   void step_fused(torch::optim::OptimizerParamGroup& group);
 };
 

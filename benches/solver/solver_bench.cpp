@@ -1,0 +1,155 @@
+// Treadle's optimizers against LibTorch's in the same process, on one thread. The two take turns, and medians are compared, so that a busy
+// machine slows both. Prints one line for each comparison.
+
+#include <treadle/solver/adamw.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+#include <treadle/solver/optimizer_state.hpp>
+#include <treadle/solver/sgd.hpp>
+#include <treadle/solver/with_gradient_clipping.hpp>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/randn.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace {
+
+using treadle::AdamOptions;
+using treadle::SgdOptions;
+using Tensors = std::vector<at::Tensor>;
+using Optimizer = torch::optim::Optimizer;
+
+double seconds(const std::function<void()>& run) {
+  auto start = std::chrono::steady_clock::now();
+  run();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> times) {
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+struct Times {
+  double mine;
+  double theirs;
+};
+
+Times alternate(const std::function<void()>& mine, const std::function<void()>& theirs, int rounds) {
+  for (int warm = 0; warm < 3; ++warm) mine(), theirs();
+  std::vector<double> mine_times, theirs_times;
+  for (int round = 0; round < rounds; ++round) {
+    mine_times.push_back(seconds(mine));
+    theirs_times.push_back(seconds(theirs));
+  }
+  return {median(mine_times), median(theirs_times)};
+}
+
+Tensors parameters(std::int64_t count, std::int64_t size) {
+  Tensors params;
+  for (std::int64_t i = 0; i < count; ++i) {
+    params.push_back(at::randn({size}).set_requires_grad(true));
+    params.back().mutable_grad() = at::randn({size}) * 0.01;
+  }
+  return params;
+}
+
+void report(const std::string& what, Times times) {
+  std::fputs(fmt::format("{:<58} {:>10.1f} us  torch::optim {:>10.1f} us  ratio {:>6.2f}\n", what, times.mine * 1e6, times.theirs * 1e6,
+                         times.theirs / times.mine).c_str(),
+             stdout);
+}
+
+struct Size {
+  std::int64_t count;
+  std::int64_t size;
+  int rounds;
+};
+
+void compare(const std::string& what, const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& mine,
+             const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& theirs, Size size) {
+  Tensors my_params = parameters(size.count, size.size), their_params = parameters(size.count, size.size);
+  auto a = mine(my_params), b = theirs(their_params);
+  report(fmt::format("{}, {} x {}", what, size.count, size.size), alternate([&] { a->step(); }, [&] { b->step(); }, size.rounds));
+}
+
+void compare_optimizers(Size size) {
+  auto torch_sgd = [](const Tensors& p) { return std::make_unique<torch::optim::SGD>(p, torch::optim::SGDOptions(1e-3).momentum(0.9)); };
+  auto torch_adamw = [](const Tensors& p) { return std::make_unique<torch::optim::AdamW>(p, torch::optim::AdamWOptions(1e-3)); };
+  for (bool fused : {false, true}) {
+    std::string suffix = fused ? ", fused" : "";
+    compare("SGD with momentum" + suffix, [&](const Tensors& p) { return std::make_unique<treadle::Sgd>(p, SgdOptions{.momentum = 0.9, .fused = fused}); },
+            torch_sgd, size);
+    compare("AdamW" + suffix, [&](const Tensors& p) { return std::make_unique<treadle::AdamW>(p, AdamOptions{.weight_decay = 0.01, .fused = fused}); },
+            torch_adamw, size);
+  }
+}
+
+/// What full-model clipping adds to a step, against one reading pass over the gradients.
+void compare_clipping(Size size) {
+  Tensors params = parameters(size.count, size.size), clipped_params = parameters(size.count, size.size);
+  treadle::Sgd plain(params, SgdOptions{.momentum = 0.9});
+  treadle::GradientClippingOptions clip{.enabled = true, .type = treadle::ClipType::full_model, .clip_value = 1e-3};
+  treadle::WithGradientClipping<treadle::Sgd> clipping(clip, clipped_params, SgdOptions{.momentum = 0.9});
+  Tensors grads;
+  for (const at::Tensor& param : params) grads.push_back(param.grad());
+  Times steps = alternate([&] { clipping.step(); }, [&] { plain.step(); }, size.rounds);
+  Times pass = alternate([&] { treadle::total_norm(grads); }, [&] { plain.step(); }, size.rounds);
+  std::fputs(fmt::format("{:<58} {:>10.1f} us  without {:>10.1f} us  adds {:>6.2f} of a reading pass ({:.1f} us)\n",
+                         fmt::format("SGD with full-model clipping, {} x {}", size.count, size.size), steps.mine * 1e6, steps.theirs * 1e6,
+                         (steps.mine - steps.theirs) / pass.mine, pass.mine * 1e6).c_str(),
+             stdout);
+}
+
+/// Gradients are put back for every round, outside the time that counts.
+void compare_host_work() {
+  constexpr int kRounds = 301;
+  Tensors mine = parameters(100, 10), theirs = parameters(100, 10);
+  treadle::Sgd a(mine, SgdOptions{.momentum = 0.9});
+  torch::optim::SGD b(theirs, torch::optim::SGDOptions(1e-3).momentum(0.9));
+  auto run = [](const Tensors& params, Optimizer& optimizer) {
+    Tensors grads;
+    for (const at::Tensor& param : params) grads.push_back(param.grad());
+    double time = seconds([&] {
+      optimizer.step();
+      optimizer.zero_grad();
+    });
+    for (std::size_t i = 0; i < params.size(); ++i) params[i].mutable_grad() = grads[i];
+    return time;
+  };
+  std::vector<double> mine_times, theirs_times;
+  for (int round = 0; round < kRounds; ++round) {
+    mine_times.push_back(run(mine, a));
+    theirs_times.push_back(run(theirs, b));
+  }
+  report("a step and zero_grad of 100 x 10", {median(mine_times), median(theirs_times)});
+}
+
+void time_schedule() {
+  treadle::ParamScheduler schedule = treadle::build_param_scheduler({.name = "WarmupCosineLR", .max_iter = 90000, .base_lr = 0.1});
+  constexpr int kCalls = 1000000;
+  double sum = 0;
+  double time = seconds([&] {
+    for (int k = 0; k < kCalls; ++k) sum += schedule(static_cast<double>(k % 90000) / 90000.0);
+  });
+  std::fputs(fmt::format("{:<58} {:>10.1f} ns  (sum {:.3f})\n", "a value of warm-up and cosine", time / kCalls * 1e9, sum).c_str(), stdout);
+}
+
+}  // namespace
+
+int main() {
+  at::set_num_threads(1);
+  for (Size size : {Size{1000, 1000, 101}, Size{100, 10000, 101}, Size{10, 4000000, 11}}) {
+    compare_optimizers(size);
+    compare_clipping(size);
+  }
+  compare_host_work();
+  time_schedule();
+}

@@ -1,0 +1,4 @@
+treadle_test(reference.lr_schedules
+  SOURCES lr_schedules_test.cpp
+  LABEL reference
+  LIBRARIES treadle_solver treadle_base nlohmann_json::nlohmann_json)

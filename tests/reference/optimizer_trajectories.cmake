@@ -1,0 +1,4 @@
+treadle_test(reference.optimizer_trajectories
+  SOURCES optimizer_trajectories_test.cpp
+  LABEL reference
+  LIBRARIES treadle_solver treadle_base nlohmann_json::nlohmann_json)

@@ -1,0 +1,98 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/solver/param_scheduler.hpp>
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+namespace treadle {
+namespace {
+
+const double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+TEST(ParamScheduler, FormulasAtPlainPoints) {
+  EXPECT_EQ(ConstantParamScheduler(0.42)(0.5), 0.42);
+  EXPECT_EQ(LinearParamScheduler(1, 3)(0.25), 1.5);
+  EXPECT_DOUBLE_EQ(CosineParamScheduler(1, 0)(0.5), 0.5);
+  EXPECT_DOUBLE_EQ(ExponentialParamScheduler(2, 0.25)(0.5), 1.0);
+  EXPECT_DOUBLE_EQ(PolynomialDecayParamScheduler(8, 3)(0.5), 1.0);
+}
+
+TEST(ParamScheduler, MultiStepChangesAtItsMilestones) {
+  MultiStepParamScheduler steps({1, 0.1, 0.01}, 90, std::vector<double>{30, 60});
+  for (int k = 0; k < 90; ++k) EXPECT_EQ(steps(k / 90.0), k < 30 ? 1 : k < 60 ? 0.1 : 0.01) << k;
+}
+
+TEST(ParamScheduler, StepWithFixedGammaDividesTheRunEvenly) {
+  StepWithFixedGammaParamScheduler steps(1.0, 3, 0.5, 120);
+  for (int k = 0; k < 120; ++k) EXPECT_EQ(steps(k / 120.0), std::pow(0.5, k / 30)) << k;
+}
+
+TEST(ParamScheduler, ConstructorsRefuseBadArguments) {
+  EXPECT_THROW(MultiStepParamScheduler({1, 0.1}, std::nullopt), ConfigError);
+  EXPECT_THROW(MultiStepParamScheduler({}, 10), ConfigError);
+  EXPECT_THROW(MultiStepParamScheduler({1, 2, 3}, 10, std::vector<double>{7, 5}), ConfigError);
+  EXPECT_THROW(MultiStepParamScheduler({1, 2}, 10, std::vector<double>{10}), ConfigError);
+  EXPECT_THROW(MultiStepParamScheduler({1, 2}, 10, std::vector<double>{kNaN}), ConfigError);
+  EXPECT_THROW(StepParamScheduler(0, {1}), ConfigError);
+  EXPECT_THROW(StepParamScheduler(10, {}), ConfigError);
+  EXPECT_THROW(StepWithFixedGammaParamScheduler(1, 0, 0.1, 10), ConfigError);
+  EXPECT_THROW(CompositeParamScheduler({}), ConfigError);
+  EXPECT_THROW(CompositeParamScheduler({{ParamScheduler(), 1.0}}), ConfigError);
+  EXPECT_THROW(WarmupParamScheduler(ParamScheduler(), {}), ConfigError);
+  EXPECT_THROW(warmup_method_from_string("burnin"), ConfigError);
+  EXPECT_THROW(interval_scaling_from_string("stretched"), ConfigError);
+  EXPECT_THROW(decay_shape_from_string("steep"), ConfigError);
+}
+
+TEST(ParamScheduler, WarmupReachesTheScheduleWithoutAJump) {
+  for (bool rescale : {false, true}) {
+    WarmupParamScheduler warm(CosineParamScheduler(1, 0), {.factor = 0.1, .length = 0.25, .rescale_interval = rescale});
+    EXPECT_DOUBLE_EQ(warm(0), 0.1);
+    EXPECT_NEAR(warm(0.25 - 1e-9), warm(0.25 + 1e-9), 1e-7);
+    EXPECT_NEAR(warm(0.25 + 1e-9), rescale ? 1.0 : CosineParamScheduler(1, 0)(0.25), 1e-7);
+  }
+  WarmupParamScheduler constant(CosineParamScheduler(1, 0), {.factor = 0.1, .length = 0.25, .method = WarmupMethod::constant});
+  EXPECT_EQ(constant(0.2), 0.1);
+}
+
+TEST(ParamScheduler, StableDecayHoldsThenReachesItsEnd) {
+  for (DecayShape shape : {DecayShape::linear, DecayShape::cosine, DecayShape::one_minus_sqrt}) {
+    StableDecayParamScheduler decay(0.2, 0.05, shape);
+    EXPECT_EQ(decay(0), 1);
+    EXPECT_EQ(decay(0.8), 1);
+    EXPECT_LT(decay(0.81), 1);
+    EXPECT_DOUBLE_EQ(decay(1), 0.05);
+  }
+  // Half-way through the decay.
+  EXPECT_DOUBLE_EQ(StableDecayParamScheduler(0.5, 0, decay_shape_from_string("linear"))(0.75), 0.5);
+  EXPECT_DOUBLE_EQ(StableDecayParamScheduler(0.5, 0, decay_shape_from_string("cosine"))(0.625), (1 + std::cos(std::numbers::pi / 4)) / 2);
+  EXPECT_DOUBLE_EQ(StableDecayParamScheduler(0.5, 0, decay_shape_from_string("one_minus_sqrt"))(0.625), 0.5);
+  EXPECT_THROW(StableDecayParamScheduler(0, 0), ConfigError);
+  EXPECT_THROW(StableDecayParamScheduler(0.5, 1.5), ConfigError);
+}
+
+RC_GTEST_PROP(ParamSchedulerProperty, CompositeOfOneScheduleIsThatSchedule, ()) {
+  double progress = *rc::gen::inRange(0, 1000) / 1000.0;
+  CompositeParamScheduler composite({{CosineParamScheduler(0.3, 0.1), 1.0}});
+  RC_ASSERT(composite(progress) == CosineParamScheduler(0.3, 0.1)(progress));
+}
+
+RC_GTEST_PROP(ParamSchedulerProperty, CompositeRunsThePartThatProgressLiesIn, ()) {
+  auto weights = *rc::gen::container<std::vector<int>>(3, rc::gen::inRange(1, 50));
+  double total = weights[0] + weights[1] + weights[2];
+  std::vector<CompositeParamScheduler::Part> parts;
+  for (int i = 0; i < 3; ++i) parts.push_back({ConstantParamScheduler(i), weights[static_cast<std::size_t>(i)] / total, IntervalScaling::fixed});
+  CompositeParamScheduler composite(parts);
+  double progress = *rc::gen::inRange(0, 10000) / 10000.0;
+  double first = weights[0] / total;
+  double second = (weights[0] + weights[1]) / total;
+  RC_PRE(std::abs(progress - first) > 1e-5 && std::abs(progress - second) > 1e-5);
+  RC_ASSERT(composite(progress) == (progress < first ? 0 : progress < second ? 1 : 2));
+}
+
+}  // namespace
+}  // namespace treadle
