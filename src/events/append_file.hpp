@@ -7,7 +7,8 @@
 
 namespace treadle {
 
-/// A file that only grows, or is cut back. Every write reaches the operating system before the call returns. Failures throw IoError.
+/// A file that only grows, or is cut back. Every write reaches the operating system before the call returns. Failures throw
+/// IoError.
 class AppendFile {
  public:
   AppendFile() = default;

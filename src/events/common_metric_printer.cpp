@@ -67,9 +67,10 @@ void CommonMetricPrinter::write(EventStorage& storage) {
   }
   const HistoryBuffer* lr = storage.find_history("lr");
   const std::optional<double> memory = peak_device_memory();
-  log_info(fmt::format(" {}iter: {}  {}  {}  {} lr: {}  {}", eta(storage), storage.iter(), medians(storage, "loss", options_.window),
-                       medians(storage, "[metric]", options_.window), times, lr ? python_general(lr->latest(), 5) : "N/A",
-                       memory ? "max_mem: " + python_fixed(*memory / kMiB, 0) + "M" : ""));
+  log(options_.level,
+      fmt::format(" {}iter: {}  {}  {}  {} lr: {}  {}", eta(storage), storage.iter(), medians(storage, "loss", options_.window),
+                  medians(storage, "[metric]", options_.window), times, lr ? python_general(lr->latest(), 5) : "N/A",
+                  memory ? "max_mem: " + python_fixed(*memory / kMiB, 0) + "M" : ""));
 }
 
 }  // namespace treadle

@@ -66,50 +66,62 @@ std::string hparams_record(double wall_time, std::string_view tag, const std::st
 /// HParamInfo.type: the DataType of hparams/api.proto.
 int hparam_type(const Value& value) {
   switch (value.type()) {
-    case Value::Type::string: return 1;
-    case Value::Type::boolean: return 2;
-    default: return 3;
+    case Value::Type::string:
+      return 1;
+    case Value::Type::boolean:
+      return 2;
+    default:
+      return 3;
   }
 }
 
 void add_hparam_value(pbf_writer& entry, const Value& value) {
   pbf_writer any(entry, 2);  // google.protobuf.Value
   switch (value.type()) {
-    case Value::Type::string: any.add_string(3, value.as_string()); break;
-    case Value::Type::boolean: any.add_bool(4, value.as_bool()); break;
-    default: any.add_double(2, value.as_double());
+    case Value::Type::string:
+      any.add_string(3, value.as_string());
+      break;
+    case Value::Type::boolean:
+      any.add_bool(4, value.as_bool());
+      break;
+    default:
+      any.add_double(2, value.as_double());
   }
 }
 
-std::string hparams_experiment(double wall_time, const TensorBoardWriterOptions& options) {
+/// The plugin's data: one message in `field`, which `fill` writes.
+template <class F>
+std::string plugin_data(std::uint32_t field, F&& fill) {
   std::string content;
   pbf_writer data(content);
-  pbf_writer experiment(data, 2);
-  experiment.add_double(4, wall_time);
-  for (const auto& [name, value] : options.hparams) {
-    pbf_writer info(experiment, 5);
-    info.add_string(1, name);
-    info.add_enum(4, hparam_type(value));
-  }
-  for (const std::string& metric : options.hparam_metrics) {
-    pbf_writer info(experiment, 6);
-    pbf_writer name(info, 1);
-    name.add_string(2, metric);
+  {
+    pbf_writer message(data, field);  // its length is known, and written, at its end
+    fill(message);
   }
   return content;
 }
 
-std::string hparams_session_start(double wall_time, const TensorBoardWriterOptions& options) {
-  std::string content;
-  pbf_writer data(content);
-  pbf_writer start(data, 3);
+void fill_experiment(pbf_writer& experiment, double wall_time, const TensorBoardWriterOptions& options) {
+  experiment.add_double(3, wall_time);
+  for (const auto& [name, value] : options.hparams) {
+    pbf_writer info(experiment, 4);
+    info.add_string(1, name);
+    info.add_enum(4, hparam_type(value));
+  }
+  for (const std::string& metric : options.hparam_metrics) {
+    pbf_writer info(experiment, 5);
+    pbf_writer name(info, 1);
+    name.add_string(2, metric);
+  }
+}
+
+void fill_session_start(pbf_writer& start, double wall_time, const TensorBoardWriterOptions& options) {
   for (const auto& [name, value] : options.hparams) {
     pbf_writer entry(start, 1);
     entry.add_string(1, name);
     add_hparam_value(entry, value);
   }
   start.add_double(5, wall_time);
-  return content;
 }
 
 }  // namespace
@@ -178,20 +190,19 @@ std::string image_record(double wall_time, const ImageEvent& event, std::string_
 }
 
 std::string hparams_records(double wall_time, const TensorBoardWriterOptions& options) {
-  return hparams_record(wall_time, "_hparams_/experiment", hparams_experiment(wall_time, options)) +
-         hparams_record(wall_time, "_hparams_/session_start_info", hparams_session_start(wall_time, options));
+  const std::string experiment = plugin_data(2, [&](pbf_writer& message) { fill_experiment(message, wall_time, options); });
+  const std::string start = plugin_data(3, [&](pbf_writer& message) { fill_session_start(message, wall_time, options); });
+  return hparams_record(wall_time, "_hparams_/experiment", experiment) +
+         hparams_record(wall_time, "_hparams_/session_start_info", start);
 }
 
 std::string hparams_end_record(double wall_time) {
   constexpr int kSuccess = 1;
-  std::string content;
-  {
-    pbf_writer data(content);
-    pbf_writer end(data, 4);
-    end.add_enum(1, kSuccess);
-    end.add_double(2, wall_time);
-  }
-  return hparams_record(wall_time, "_hparams_/session_end_info", content);
+  const std::string end = plugin_data(4, [&](pbf_writer& message) {
+    message.add_enum(1, kSuccess);
+    message.add_double(2, wall_time);
+  });
+  return hparams_record(wall_time, "_hparams_/session_end_info", end);
 }
 
 }  // namespace treadle

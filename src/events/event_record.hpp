@@ -14,7 +14,8 @@ std::uint32_t crc32c(std::string_view data) noexcept;
 /// A TFRecord: length (uint64), masked crc of the length, data, masked crc of the data; little endian.
 std::string tf_record(std::string_view data);
 
-/// tensorflow.Event messages (tensorflow/core/util/event.proto, summary.proto) as TFRecords, each stamped with `wall_time` seconds.
+/// tensorflow.Event messages (tensorflow/core/util/event.proto, summary.proto) as TFRecords, each stamped with `wall_time`
+/// seconds.
 std::string version_record(double wall_time);
 /// Tells readers to forget what earlier files say of `step` and later.
 std::string restart_record(double wall_time, std::int64_t step);

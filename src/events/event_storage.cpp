@@ -23,13 +23,15 @@ at::Tensor to_pixels(const at::Tensor& image, const std::string& name, std::int6
   const bool three = image.defined() && image.dim() == 3 && image.numel() > 0;
   const bool first = three && is_channels(image.size(0)), last = three && is_channels(image.size(2));
   if ((!first && !last) || !(image.scalar_type() == at::kByte || image.is_floating_point())) {
-    throw Error(fmt::format("\"{}\" in iteration {} is no image: expected uint8 or floating, [channels, height, width] or "
-                            "[height, width, channels] with 1 or 3 channels",
-                            name, iteration));
+    throw Error(
+        fmt::format("\"{}\" in iteration {} is no image: expected uint8 or floating, [channels, height, width] or "
+                    "[height, width, channels] with 1 or 3 channels",
+                    name, iteration));
   }
   at::Tensor pixels = image.detach().cpu();
   if (first) pixels = pixels.permute({1, 2, 0});
-  if (pixels.is_floating_point()) return pixels.to(at::kFloat).mul(255).nan_to_num_(0, 255, 0).clamp_(0, 255).to(at::kByte).contiguous();
+  if (pixels.is_floating_point())
+    return pixels.to(at::kFloat).mul(255).nan_to_num_(0, 255, 0).clamp_(0, 255).to(at::kByte).contiguous();
   return pixels.clone(at::MemoryFormat::Contiguous);
 }
 
@@ -65,12 +67,22 @@ const EventStorage::Slot* EventStorage::find(std::string_view name) const noexce
 ScalarId EventStorage::scalar(std::string_view name, bool smoothing_hint) {
   std::string_view full = name;
   if (!prefix_.empty()) full = name_.assign(prefix_).append(name);
-  if (const auto found = index_.find(full); found != index_.end()) {
-    if (slots_[found->second]->smoothing_hint == smoothing_hint) return ScalarId(found->second);
+  const std::uint32_t index = find_or_add(full, smoothing_hint);
+  if (slots_[index]->smoothing_hint != smoothing_hint) {
     throw Error(fmt::format("the scalar \"{}\" is {} but comes as {} in iteration {}; a scalar keeps one smoothing hint", full,
                             smoothing(!smoothing_hint), smoothing(smoothing_hint), iter_));
   }
-  return ScalarId(add_slot(full, smoothing_hint));
+  return ScalarId(index);
+}
+
+std::uint32_t EventStorage::find_or_add(std::string_view full_name, bool smoothing_hint) {
+  // A loop records the same names in the same order: one comparison then takes the place of the hash table.
+  const std::uint32_t guess = last_ < slots_.size() ? slots_[last_]->next : 0;
+  if (guess < slots_.size() && slots_[guess]->name == full_name) return last_ = guess;
+  const auto found = index_.find(full_name);
+  const std::uint32_t index = found != index_.end() ? found->second : add_slot(full_name, smoothing_hint);
+  slots_[last_]->next = index;
+  return last_ = index;
 }
 
 std::uint32_t EventStorage::add_slot(std::string_view full_name, bool smoothing_hint) {
@@ -138,7 +150,8 @@ void EventStorage::put_histogram(const std::string& name, const at::Tensor& tens
   event.counts.assign(counts.const_data_ptr<double>(), counts.const_data_ptr<double>() + bins);
   event.limits.resize(static_cast<std::size_t>(bins));
   for (std::int64_t i = 0; i < bins; ++i) {
-    event.limits[static_cast<std::size_t>(i)] = i + 1 == bins ? high : low + (high - low) * static_cast<double>(i + 1) / static_cast<double>(bins);
+    event.limits[static_cast<std::size_t>(i)] =
+        i + 1 == bins ? high : low + (high - low) * static_cast<double>(i + 1) / static_cast<double>(bins);
   }
   warn_dropped(push_bounded(histograms_, std::move(event), options_.max_pending));
 }
@@ -146,12 +159,14 @@ void EventStorage::put_histogram(const std::string& name, const at::Tensor& tens
 void EventStorage::warn_dropped(bool dropped) {
   if (!dropped || warned_dropped_) return;
   warned_dropped_ = true;
-  log_warning(fmt::format("no writer takes the images or histograms of this run: more than {} wait, the oldest are dropped; "
-                          "add a TensorBoardWriter, or put fewer",
-                          options_.max_pending));
+  log_warning(
+      fmt::format("no writer takes the images or histograms of this run: more than {} wait, the oldest are dropped; "
+                  "add a TensorBoardWriter, or put fewer",
+                  options_.max_pending));
 }
 
-EventStorage::NameScope::NameScope(EventStorage& storage, std::string_view name) : storage_(storage), outer_length_(storage.prefix_.size()) {
+EventStorage::NameScope::NameScope(EventStorage& storage, std::string_view name)
+    : storage_(storage), outer_length_(storage.prefix_.size()) {
   while (!name.empty() && name.back() == '/') name.remove_suffix(1);
   storage_.prefix_.append(name).append("/");
 }
@@ -205,7 +220,8 @@ std::int64_t EventStorage::count_samples(std::string_view name, std::int64_t win
 
 EventStorage& get_event_storage() {
   if (current_storage != nullptr) return *current_storage;
-  throw Error("no EventStorage is current on this thread; call this inside of training, or make one current with CurrentEventStorage");
+  throw Error(
+      "no EventStorage is current on this thread; call this inside of training, or make one current with CurrentEventStorage");
 }
 bool has_event_storage() noexcept { return current_storage != nullptr; }
 

@@ -9,6 +9,7 @@ struct EventStorage::Slot {
   std::string name;
   bool smoothing_hint;
   HistoryBuffer history;
+  std::uint32_t next = 0;  // the slot looked up after this one, the last time
 };
 
 }  // namespace treadle

@@ -29,7 +29,8 @@ void check_image(const ValueView& state) {
   state["name"].as_string();
   state["iteration"].as_int();
   const at::Tensor& pixels = state["pixels"].as_tensor();
-  if (pixels.dim() != 3 || pixels.scalar_type() != at::kByte) state["pixels"].fail("expected a three-dimensional tensor of uint8");
+  if (pixels.dim() != 3 || pixels.scalar_type() != at::kByte)
+    state["pixels"].fail("expected a three-dimensional tensor of uint8");
 }
 
 ImageEvent load_image(const Dict& state) {
@@ -57,7 +58,8 @@ void check_histogram(const ValueView& state) {
     const at::Tensor& values = state[key].as_tensor();
     if (values.dim() != 1 || values.scalar_type() != at::kDouble) state[key].fail("expected a one-dimensional tensor of float64");
   }
-  if (state["limits"].as_tensor().numel() != state["counts"].as_tensor().numel()) state["counts"].fail("expected one count per limit");
+  if (state["limits"].as_tensor().numel() != state["counts"].as_tensor().numel())
+    state["counts"].fail("expected one count per limit");
 }
 
 HistogramEvent load_histogram(const Dict& state) {
@@ -77,7 +79,8 @@ HistogramEvent load_histogram(const Dict& state) {
 Dict EventStorage::state_dict() const {
   Dict scalars;
   for (const std::uint32_t i : order_) {
-    scalars.set(slots_[i]->name, Dict{{"smoothing_hint", slots_[i]->smoothing_hint}, {"history", slots_[i]->history.state_dict()}});
+    scalars.set(slots_[i]->name,
+                Dict{{"smoothing_hint", slots_[i]->smoothing_hint}, {"history", slots_[i]->history.state_dict()}});
   }
   List images, histograms;
   for (const ImageEvent& event : images_) images.push_back(image_state(event));

@@ -31,7 +31,8 @@ std::string to_json(ScalarLine line) {
   return text + "}";
 }
 
-/// The iteration that a line of the file says, if any. A quote inside of a name is escaped, so that `"iteration"` is the key alone.
+/// The iteration that a line of the file says, if any. A quote inside of a name is escaped, so that `"iteration"` is the key
+/// alone.
 std::optional<std::int64_t> iteration_of(std::string_view line) {
   constexpr std::string_view key = "\"iteration\": ";
   std::size_t at = line.find(key);
@@ -74,7 +75,8 @@ std::int64_t begin_of_lines_after(const AppendFile& file, std::int64_t last) {
 }  // namespace
 
 void validate(const JSONWriterOptions& options) {
-  if (options.file.empty()) throw ConfigError("JSONWriterOptions.file is empty; name the file to write", "JSONWriterOptions.file");
+  if (options.file.empty())
+    throw ConfigError("JSONWriterOptions.file is empty; name the file to write", "JSONWriterOptions.file");
   check_window(options.window, "JSONWriterOptions.window");
 }
 
@@ -89,7 +91,7 @@ struct JSONWriter::Impl {
 
   AppendFile file;
   ScalarCursor cursor;
-  std::string last_line;               // of those this run wrote, with its newline
+  std::string last_line;                // of those this run wrote, with its newline
   std::int64_t last_iteration = kNone;  // the highest in those
 };
 
@@ -144,8 +146,9 @@ void JSONWriter::load_state_dict(const Dict& state) {
     if (file.size() > bytes) file.truncate(bytes);
     return;
   }
-  log_warning(fmt::format("\"{}\" is not the file that this run wrote before its checkpoint; keeping its lines up to iteration {}",
-                          file.path().string(), impl_->last_iteration));
+  log_warning(
+      fmt::format("\"{}\" is not the file that this run wrote before its checkpoint; keeping its lines up to iteration {}",
+                  file.path().string(), impl_->last_iteration));
   const std::int64_t end = begin_of_lines_after(file, impl_->last_iteration);
   if (end < file.size()) file.truncate(end);
 }

@@ -18,8 +18,8 @@ constexpr std::string_view kSeparator = " | ";
 
 int terminal_width() {
   winsize size{};
-  if (isatty(STDERR_FILENO) != 1) return 0;
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 79;
+  if (isatty(STDOUT_FILENO) != 1) return 0;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : 79;
 }
 
 std::size_t columns(std::string_view utf8) {
@@ -40,7 +40,8 @@ std::vector<std::string> parts(const EventStorage& storage, const LiveLineOption
   if (options.max_iter && std::isfinite(step)) {
     result.push_back("eta " + format_duration(step * static_cast<double>(std::max<std::int64_t>(0, *options.max_iter - shown))));
   }
-  if (const HistoryBuffer* total = storage.find_history("total_loss")) result.push_back(fmt::format("total_loss {:.4g}", median(*total)));
+  if (const HistoryBuffer* total = storage.find_history("total_loss"))
+    result.push_back(fmt::format("total_loss {:.4g}", median(*total)));
   if (const HistoryBuffer* lr = storage.find_history("lr")) result.push_back(fmt::format("lr {:.3g}", lr->latest()));
   if (step > 0 && options.images_per_batch > 0) {
     result.push_back(fmt::format("{:.0f} images/s", static_cast<double>(options.images_per_batch) / step));
@@ -49,7 +50,8 @@ std::vector<std::string> parts(const EventStorage& storage, const LiveLineOption
     result.push_back(fmt::format("data wait {:.0f}%", 100 * median(*wait) / step));
   }
   for (const auto& [name, history] : storage.histories()) {
-    if (name != "total_loss" && name.find("loss") != std::string::npos) result.push_back(fmt::format("{} {:.4g}", name, median(*history)));
+    if (name != "total_loss" && name.find("loss") != std::string::npos)
+      result.push_back(fmt::format("{} {:.4g}", name, median(*history)));
   }
   return result;
 }
@@ -59,8 +61,9 @@ std::vector<std::string> parts(const EventStorage& storage, const LiveLineOption
 void validate(const LiveLineOptions& options) {
   check_window(options.window, "LiveLineOptions.window");
   if (options.images_per_batch < 0) {
-    throw ConfigError(fmt::format("LiveLineOptions.images_per_batch must not be negative, but it is {}", options.images_per_batch),
-                      "LiveLineOptions.images_per_batch");
+    throw ConfigError(
+        fmt::format("LiveLineOptions.images_per_batch must not be negative, but it is {}", options.images_per_batch),
+        "LiveLineOptions.images_per_batch");
   }
 }
 

@@ -17,7 +17,10 @@ std::uint32_t next_code_point(std::string_view text, std::size_t& i) {
   const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
   const std::uint32_t lead = byte(i++);
   if (lead < 0x80) return lead;
-  const std::size_t more = lead >= 0xF0 && lead < 0xF5 ? 3 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xC2 && lead < 0xE0 ? 1 : 0;
+  const std::size_t more = lead >= 0xF0 && lead < 0xF5   ? 3
+                           : lead >= 0xE0 && lead < 0xF0 ? 2
+                           : lead >= 0xC2 && lead < 0xE0 ? 1
+                                                         : 0;
   if (more == 0 || i + more > text.size()) return kReplacement;
   std::uint32_t code = lead & (0x3FU >> more);
   for (std::size_t k = 0; k < more; ++k) {
@@ -47,8 +50,8 @@ std::string python_json_number(double value) {
   // Python writes exponents from 16 up and below -4; to_chars already gives them two digits and a sign.
   if (exponent >= 16 || exponent < -4) return std::string(text);
   std::string fixed(512, '\0');
-  fixed.resize(static_cast<std::size_t>(std::to_chars(fixed.data(), fixed.data() + fixed.size(), value, std::chars_format::fixed).ptr -
-                                        fixed.data()));
+  fixed.resize(static_cast<std::size_t>(
+      std::to_chars(fixed.data(), fixed.data() + fixed.size(), value, std::chars_format::fixed).ptr - fixed.data()));
   if (fixed.find('.') == std::string::npos) fixed += ".0";
   return fixed;
 }
@@ -58,13 +61,27 @@ std::string python_json_string(std::string_view utf8) {
   for (std::size_t i = 0; i < utf8.size();) {
     const std::uint32_t code = next_code_point(utf8, i);
     switch (code) {
-      case '"': result += "\\\""; break;
-      case '\\': result += "\\\\"; break;
-      case '\n': result += "\\n"; break;
-      case '\r': result += "\\r"; break;
-      case '\t': result += "\\t"; break;
-      case '\f': result += "\\f"; break;
-      case '\b': result += "\\b"; break;
+      case '"':
+        result += "\\\"";
+        break;
+      case '\\':
+        result += "\\\\";
+        break;
+      case '\n':
+        result += "\\n";
+        break;
+      case '\r':
+        result += "\\r";
+        break;
+      case '\t':
+        result += "\\t";
+        break;
+      case '\f':
+        result += "\\f";
+        break;
+      case '\b':
+        result += "\\b";
+        break;
       default:
         if (code >= 0x20 && code < 0x7F) {
           result += static_cast<char>(code);

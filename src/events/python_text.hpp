@@ -5,12 +5,12 @@
 
 namespace treadle {
 
-/// A number as Python's `json.dumps` writes it: `repr` of the float (the shortest decimal that reads back the same; 1e-05, 1e+16, 1.0),
-/// or NaN, Infinity, -Infinity.
+/// A number as Python's `json.dumps` writes it: `repr` of the float (the shortest decimal that reads back the same; 1e-05,
+/// 1e+16, 1.0), or NaN, Infinity, -Infinity.
 std::string python_json_number(double value);
 
-/// A quoted string as Python's `json.dumps` writes it: ASCII, everything else as \uXXXX (pairs above U+FFFF). Bytes that are no UTF-8
-/// become U+FFFD.
+/// A quoted string as Python's `json.dumps` writes it: ASCII, everything else as \uXXXX (pairs above U+FFFF). Bytes that are no
+/// UTF-8 become U+FFFD.
 std::string python_json_string(std::string_view utf8);
 
 /// `format(value, ".{digits}g")` and `format(value, ".{digits}f")` of Python.

@@ -12,11 +12,12 @@ struct ScalarLine {
 
 /// Knows what a writer has already written of a storage's scalars.
 ///
-/// Detectron2's rule for smoothed scalars: the median at the newest iteration, when that is above the highest that was newest for any
-/// scalar at the write before. Of unsmoothed ones every value is new once, at its own iteration.
+/// Detectron2's rule for smoothed scalars: the median at the newest iteration, when that is above the highest that was newest for
+/// any scalar at the write before. Of unsmoothed ones every value is new once, at its own iteration.
 class ScalarCursor final : public Stateful {
  public:
-  ScalarCursor(std::int64_t window, std::vector<std::string> latest_only) : window_(window), latest_only_(std::move(latest_only)) {}
+  ScalarCursor(std::int64_t window, std::vector<std::string> latest_only)
+      : window_(window), latest_only_(std::move(latest_only)) {}
 
   /// What is new, by ascending iteration; of two values of one scalar for one iteration the newer stands in the later line.
   std::vector<ScalarLine> pending(const EventStorage& storage) const;

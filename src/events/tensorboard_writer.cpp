@@ -55,16 +55,15 @@ void validate(const TensorBoardWriterOptions& options) {
   check_window(options.window, "TensorBoardWriterOptions.window");
   for (const auto& [name, value] : options.hparams) {
     const auto type = value.type();
-    const bool plain = type == Value::Type::boolean || type == Value::Type::integer || type == Value::Type::real || type == Value::Type::string;
+    const bool plain =
+        type == Value::Type::boolean || type == Value::Type::integer || type == Value::Type::real || type == Value::Type::string;
     if (!plain) refuse("hparams", fmt::format("takes bool, int, float and string, but \"{}\" is {}", name, to_string(type)));
   }
 }
 
 struct TensorBoardWriter::Impl {
   explicit Impl(TensorBoardWriterOptions given)
-      : options((validate(given), std::move(given))),
-        file(new_file(options.folder, now())),
-        cursor(options.window, {}) {
+      : options((validate(given), std::move(given))), file(new_file(options.folder, now())), cursor(options.window, {}) {
     std::string records = version_record(now());
     if (!options.hparams.empty()) records += hparams_records(now(), options);
     file.append(records);

@@ -13,7 +13,8 @@ namespace {
 constexpr std::int64_t kMostSkipped = 64;
 }
 
-GuardedWriter::GuardedWriter(std::unique_ptr<EventWriter> writer, std::string name) : writer_(std::move(writer)), name_(std::move(name)) {
+GuardedWriter::GuardedWriter(std::unique_ptr<EventWriter> writer, std::string name)
+    : writer_(std::move(writer)), name_(std::move(name)) {
   if (writer_ == nullptr) throw Error(fmt::format("the writer \"{}\" is null", name_));
 }
 

@@ -179,8 +179,8 @@ TEST(EventStorage, KeepsImagesAsBytes) {
 
 TEST(EventStorage, RefusesWhatIsNoImage) {
   EventStorage storage(4);
-  const at::Tensor bad[] = {at::Tensor(), at::zeros({4, 4}, at::kByte), at::zeros({2, 5, 5}, at::kByte), at::zeros({3, 4, 4}, at::kInt),
-                            at::zeros({3, 0, 4}, at::kByte)};
+  const at::Tensor bad[] = {at::Tensor(), at::zeros({4, 4}, at::kByte), at::zeros({2, 5, 5}, at::kByte),
+                            at::zeros({3, 4, 4}, at::kInt), at::zeros({3, 0, 4}, at::kByte)};
   for (const at::Tensor& image : bad) {
     const std::string message = error_of([&] { storage.put_image("picture", image); });
     EXPECT_TRUE(mentions(message, {"\"picture\"", "iteration 4"})) << message;
@@ -247,7 +247,8 @@ TEST(EventStorage, HistogramBucketsEndAtTheirLimits) {
 TEST(EventStorage, RefusesBadHistograms) {
   EventStorage storage(4);
   const float infinity = std::numeric_limits<float>::infinity();
-  for (const at::Tensor& values : {at::Tensor(), at::empty({0}), at::tensor({1.0f, infinity}), at::tensor({std::nanf(""), 1.0f})}) {
+  for (const at::Tensor& values :
+       {at::Tensor(), at::empty({0}), at::tensor({1.0f, infinity}), at::tensor({std::nanf(""), 1.0f})}) {
     const std::string message = error_of([&] { storage.put_histogram("weights", values); });
     EXPECT_TRUE(mentions(message, {"\"weights\"", "iteration 4"})) << message;
   }

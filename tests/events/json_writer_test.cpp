@@ -88,16 +88,20 @@ struct Action {
 
 void act(const Action& action, EventStorage& storage, JSONWriter& writer) {
   const std::string name(1, static_cast<char>('a' + action.kind));
-  if (action.kind < 2) storage.put_scalar(name, action.value);
-  else if (action.kind < 4) storage.put_scalar(name, action.value, false, storage.iter() - action.back);
-  else if (action.kind == 4) storage.step();
-  else writer.write(storage);
+  if (action.kind < 2)
+    storage.put_scalar(name, action.value);
+  else if (action.kind < 4)
+    storage.put_scalar(name, action.value, false, storage.iter() - action.back);
+  else if (action.kind == 4)
+    storage.step();
+  else
+    writer.write(storage);
 }
 
 rc::Gen<std::vector<Action>> actions() {
-  return rc::gen::container<std::vector<Action>>(
-      rc::gen::build<Action>(rc::gen::set(&Action::kind, rc::gen::inRange(0, 6)), rc::gen::set(&Action::value, rc::gen::inRange(0, 9)),
-                             rc::gen::set(&Action::back, rc::gen::inRange(0, 3))));
+  return rc::gen::container<std::vector<Action>>(rc::gen::build<Action>(rc::gen::set(&Action::kind, rc::gen::inRange(0, 6)),
+                                                                        rc::gen::set(&Action::value, rc::gen::inRange(0, 9)),
+                                                                        rc::gen::set(&Action::back, rc::gen::inRange(0, 3))));
 }
 
 RC_GTEST_PROP(JSONWriter, AResumedRunHasTheSameFile, ()) {
@@ -139,7 +143,8 @@ TEST(JSONWriter, CutsAnotherFileByIteration) {
   writer.write(storage);
   const Dict state = writer.state_dict();
 
-  const std::string earlier = "{\"\\\"iteration\\\": 99\": 1.0, \"iteration\": 5}\nno object\n{\"a\": 1.0, \"iteration\": 7, \"z\": 99.0}\n";
+  const std::string earlier =
+      "{\"\\\"iteration\\\": 99\": 1.0, \"iteration\": 5}\nno object\n{\"a\": 1.0, \"iteration\": 7, \"z\": 99.0}\n";
   const std::string padding = "{\"b\": 0.0, \"iteration\": 3, \"" + std::string(70'000, 'x') + "\": 1.0}\n";
   write_text(folder / "m", padding + earlier + "{\"a\": 1.0, \"iteration\": 8}\n{\"a\": 1.0, \"iteration\": 6}\n");
   Warnings warnings;

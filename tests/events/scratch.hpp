@@ -15,7 +15,8 @@ class ScratchFolder {
  public:
   ScratchFolder() {
     static std::atomic<int> next = 0;
-    path_ = std::filesystem::temp_directory_path() / ("treadle_events_" + std::to_string(getpid()) + "_" + std::to_string(next++));
+    path_ =
+        std::filesystem::temp_directory_path() / ("treadle_events_" + std::to_string(getpid()) + "_" + std::to_string(next++));
     std::filesystem::create_directories(path_);
   }
   ~ScratchFolder() {
@@ -37,6 +38,8 @@ inline std::string read_text(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-inline void write_text(const std::filesystem::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+inline void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 }  // namespace treadle

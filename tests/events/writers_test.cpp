@@ -129,7 +129,8 @@ TEST(CommonMetricPrinter, HonoursItsOptions) {
   }
   CommonMetricPrinter narrow({.max_iter = 9, .window = 1}), wide({.window = 4});
   EXPECT_EQ(printed(narrow, storage),
-            " eta: 0:00:08  iter: 4  loss: 3    time: 2.0000  last_time: 2.0000  data_time: 3.0000  last_data_time: 3.0000   lr: N/A  ");
+            " eta: 0:00:08  iter: 4  loss: 3    time: 2.0000  last_time: 2.0000  data_time: 3.0000  last_data_time: 3.0000   lr: "
+            "N/A  ");
   EXPECT_EQ(printed(wide, storage),
             " iter: 4  loss: 1.5    time: 2.0000  last_time: 2.0000  data_time: 1.5000  last_data_time: 3.0000   lr: N/A  ");
   EXPECT_EQ(storage.history("eta_seconds").values(), (std::vector<HistoryBuffer::Sample>{{8, 4}}));
@@ -165,7 +166,8 @@ struct LiveLineTest : testing::Test {
 
 TEST_F(LiveLineTest, ShowsTheRun) {
   record();
-  EXPECT_EQ(line(), "iter 1240/2345 | eta 0:00:44 | total_loss 0.3124 | lr 0.0871 | 3200 images/s | data wait 2% | loss_cls 0.25");
+  EXPECT_EQ(line(),
+            "iter 1240/2345 | eta 0:00:44 | total_loss 0.3124 | lr 0.0871 | 3200 images/s | data wait 2% | loss_cls 0.25");
 }
 
 TEST_F(LiveLineTest, FitsTheWidth) {

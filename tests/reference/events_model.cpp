@@ -26,7 +26,9 @@ std::string timedelta(double seconds) {
   return printed("%.0f", days) + (std::abs(days) == 1 ? " day, " : " days, ") + buffer;
 }
 
-json json_number(double value) { return std::isfinite(value) ? json(value) : json(std::isnan(value) ? "NaN" : value < 0 ? "-Infinity" : "Infinity"); }
+json json_number(double value) {
+  return std::isfinite(value) ? json(value) : json(std::isnan(value) ? "NaN" : value < 0 ? "-Infinity" : "Infinity");
+}
 
 }  // namespace
 
@@ -84,7 +86,8 @@ void EventsModel::put(const std::string& name, std::optional<double> value, bool
 }
 
 double EventsModel::median(const Scalar& scalar, std::int64_t last) {
-  const std::size_t n = last == 0 ? scalar.history.size() : std::min<std::size_t>(static_cast<std::size_t>(last), scalar.history.size());
+  const std::size_t n =
+      last == 0 ? scalar.history.size() : std::min<std::size_t>(static_cast<std::size_t>(last), scalar.history.size());
   std::vector<double> values;
   for (std::size_t i = scalar.history.size() - n; i < scalar.history.size(); ++i) values.push_back(scalar.history[i].first);
   if (n == 0 || std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); })) return std::nan("");
@@ -94,13 +97,15 @@ double EventsModel::median(const Scalar& scalar, std::int64_t last) {
 
 std::int64_t EventsModel::count(const Scalar& scalar, std::int64_t window) {
   std::int64_t samples = 0;
-  for (auto it = scalar.history.rbegin(); it != scalar.history.rend() && it->second > scalar.history.back().second - window; ++it) ++samples;
+  for (auto it = scalar.history.rbegin(); it != scalar.history.rend() && it->second > scalar.history.back().second - window; ++it)
+    ++samples;
   return samples;
 }
 
 json EventsModel::latest() const {
   json result = json::array();
-  for (const Scalar* scalar : by_first_put()) result.push_back({scalar->name, number_text(scalar->latest->first), scalar->latest->second});
+  for (const Scalar* scalar : by_first_put())
+    result.push_back({scalar->name, number_text(scalar->latest->first), scalar->latest->second});
   return result;
 }
 

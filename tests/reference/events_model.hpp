@@ -11,13 +11,14 @@
 
 namespace treadle::reference {
 
-/// What Detectron2's EventStorage, JSONWriter and CommonMetricPrinter do, written down plainly: once as they are (`mended` false; the
-/// recorded results must follow, which shows that the model is right), once with the differences Treadle makes on purpose.
+/// What Detectron2's EventStorage, JSONWriter and CommonMetricPrinter do, written down plainly: once as they are (`mended` false;
+/// the recorded results must follow, which shows that the model is right), once with the differences Treadle makes on purpose.
 class EventsModel {
  public:
   struct Failure {};  // Python raises here
 
-  EventsModel(bool mended, std::int64_t start_iter, std::int64_t json_window, std::optional<std::int64_t> max_iter, std::int64_t window)
+  EventsModel(bool mended, std::int64_t start_iter, std::int64_t json_window, std::optional<std::int64_t> max_iter,
+              std::int64_t window)
       : mended_(mended), iter_(start_iter), json_window_(json_window), max_iter_(max_iter), printer_window_(window) {}
 
   void put(const std::string& name, std::optional<double> value, bool hint, std::optional<std::int64_t> iteration);

@@ -99,8 +99,10 @@ void run_history(const json& test) {
   const auto advance_to = [&](std::size_t n) {
     for (; done < n; ++done) {
       const json& update = input.at("updates")[done];
-      if (update[1].is_null()) history.update(*number(update[0]));
-      else history.update(*number(update[0]), update[1].get<std::int64_t>());
+      if (update[1].is_null())
+        history.update(*number(update[0]));
+      else
+        history.update(*number(update[0]), update[1].get<std::int64_t>());
     }
   };
   for (const json& entry : test.at("expect").at("queries")) {
@@ -135,8 +137,9 @@ class Replay {
       : storage_(input.at("start_iter").get<std::int64_t>()),
         file_(folder / "metrics.json"),
         writer_({.file = file_, .window = input.at("json_window").get<std::int64_t>()}),
-        printer_({.max_iter = input.at("printer_max_iter").is_null() ? std::nullopt
-                                                                     : std::optional(input.at("printer_max_iter").get<std::int64_t>()),
+        printer_({.max_iter = input.at("printer_max_iter").is_null()
+                                  ? std::nullopt
+                                  : std::optional(input.at("printer_max_iter").get<std::int64_t>()),
                   .window = input.at("printer_window").get<std::int64_t>(),
                   .clock = [this] { return clock_; }}) {}
 
@@ -221,13 +224,14 @@ class StorageCase {
       run(op, op[0].get<std::string>());
     }
     const std::set<std::string> listed = listed_rules();
-    for (const std::string& rule : used_) EXPECT_TRUE(listed.contains(rule)) << "differences.json lacks the rule \"" << rule << "\"";
+    for (const std::string& rule : used_)
+      EXPECT_TRUE(listed.contains(rule)) << "differences.json lacks the rule \"" << rule << "\"";
   }
 
  private:
   EventsModel model(bool mended) const {
-    return EventsModel(mended, input_.at("start_iter"), input_.at("json_window"), optional<std::int64_t>(json::array({input_.at("printer_max_iter")}), 0),
-                       input_.at("printer_window"));
+    return EventsModel(mended, input_.at("start_iter"), input_.at("json_window"),
+                       optional<std::int64_t>(json::array({input_.at("printer_max_iter")}), 0), input_.at("printer_window"));
   }
 
   json expected() const {
@@ -311,24 +315,30 @@ class StorageCase {
     if (name == "step") return python_.step(), mended_.step(), storage.step();
     if (name == "scope") return python_.open_scope(op[1]), mended_.open_scope(op[1]), replay_.open_scope(op[1]);
     if (name == "endscope") return python_.close_scope(), mended_.close_scope(), replay_.close_scope();
-    if (name == "clock") return python_.set_clock(*number(op[1])), mended_.set_clock(*number(op[1])), replay_.set_clock(*number(op[1]));
+    if (name == "clock")
+      return python_.set_clock(*number(op[1])), mended_.set_clock(*number(op[1])), replay_.set_clock(*number(op[1]));
     if (name == "latest") {
-      return step(normalized(expected(), 1), [](EventsModel& m) { return m.latest(); }, [&] { return replay_.latest(storage.latest()); });
+      return step(
+          normalized(expected(), 1), [](EventsModel& m) { return m.latest(); }, [&] { return replay_.latest(storage.latest()); });
     }
     if (name == "latest_hint") {
-      return step(normalized(expected(), 1), [&](EventsModel& m) { return m.latest_hint(window); },
-                  [&] { return replay_.latest(storage.latest_with_smoothing_hint(window)); });
+      return step(
+          normalized(expected(), 1), [&](EventsModel& m) { return m.latest_hint(window); },
+          [&] { return replay_.latest(storage.latest_with_smoothing_hint(window)); });
     }
     if (name == "hints") return step(expected(), [](EventsModel& m) { return m.hints(); }, [&] { return replay_.hints(); });
-    if (name == "histories") return step(expected(), [](EventsModel& m) { return m.histories(); }, [&] { return replay_.histories(); });
+    if (name == "histories")
+      return step(expected(), [](EventsModel& m) { return m.histories(); }, [&] { return replay_.histories(); });
     if (name == "values") {
-      return step(is_exception(expected()) ? expected() : normalized(expected(), 0), [&](EventsModel& m) { return m.values(op[1]); },
-                  [&] { return replay_.values(op[1]); });
+      return step(
+          is_exception(expected()) ? expected() : normalized(expected(), 0), [&](EventsModel& m) { return m.values(op[1]); },
+          [&] { return replay_.values(op[1]); });
     }
     if (name == "count") {
       const std::int64_t last = optional<std::int64_t>(op, 2).value_or(20);
-      return step(expected(), [&](EventsModel& m) { return m.count(op[1], last); },
-                  [&] { return json(storage.count_samples(op[1].get<std::string>(), last)); });
+      return step(
+          expected(), [&](EventsModel& m) { return m.count(op[1], last); },
+          [&] { return json(storage.count_samples(op[1].get<std::string>(), last)); });
     }
     if (name == "history") return history(op);
     if (name == "json_write") return write_json();
@@ -363,10 +373,14 @@ TEST(ReferenceEvents, EveryCase) {
     SCOPED_TRACE(test.at("id").get<std::string>());
     const std::string kind = test.at("kind");
     fs::create_directories(folder);
-    if (kind == "history") run_history(test);
-    else if (kind == "storage") StorageCase(test, folder).run();
-    else if (kind == "storage_context") run_context(test);
-    else ADD_FAILURE() << "unknown kind " << kind;
+    if (kind == "history")
+      run_history(test);
+    else if (kind == "storage")
+      StorageCase(test, folder).run();
+    else if (kind == "storage_context")
+      run_context(test);
+    else
+      ADD_FAILURE() << "unknown kind " << kind;
     fs::remove_all(folder);
     ++cases;
   }

@@ -11,7 +11,7 @@ namespace treadle {
 
 struct CommonMetricPrinterOptions {
   std::optional<std::int64_t> max_iter{};  ///< where the run ends; without it no ETA is shown
-  std::int64_t window = 20;              ///< iterations over which losses are reduced to their median, at least 1
+  std::int64_t window = 20;                ///< iterations over which losses are reduced to their median, at least 1
   std::function<double()> clock{};         ///< seconds from any origin, never backwards; empty: the steady clock
   LogLevel level = LogLevel::info;         ///< of its lines
 };
@@ -22,10 +22,10 @@ void validate(const CommonMetricPrinterOptions& options);
 ///
 ///      eta: 6:23:01  iter: 14  total_loss: 0.2712    time: 0.2552  last_time: 0.2598   lr: 0.0066667  max_mem: 812M
 ///
-/// Losses are the scalars with "loss" in the name, then come those with "[metric]". Times are in seconds. Memory is the accelerator's peak
-/// (absent on the CPU). Puts `eta_seconds` into the storage when `time` is recorded; otherwise it measures from line to line. An ETA that
-/// cannot be computed (no iteration since the last line, a time that is not finite) is left out. Says nothing once `max_iter` is reached.
-/// Threads as EventWriter.
+/// Losses are the scalars with "loss" in the name, then come those with "[metric]". Times are in seconds. Memory is the
+/// accelerator's peak (absent on the CPU). Puts `eta_seconds` into the storage when `time` is recorded; otherwise it measures
+/// from line to line. An ETA that cannot be computed (no iteration since the last line, a time that is not finite) is left out.
+/// Says nothing once `max_iter` is reached. Threads as EventWriter.
 class CommonMetricPrinter final : public EventWriter {
  public:
   explicit CommonMetricPrinter(CommonMetricPrinterOptions options = {});

@@ -54,8 +54,8 @@ struct HistogramEvent {
 ///     ScalarId loss = storage.scalar("loss");     // where nanoseconds count
 ///     for (; storage.iter() < 1000; storage.step()) storage.put(loss, step());
 ///
-/// A name exists, and has a history, from its first value on; asking for one does not create it. A scalar is smoothed (noisy: writers
-/// show its median over a window) or not, and stays so. Order is that of the first values.
+/// A name exists, and has a history, from its first value on; asking for one does not create it. A scalar is smoothed (noisy:
+/// writers show its median over a window) or not, and stays so. Order is that of the first values.
 class EventStorage final : public Stateful {
  public:
   struct Latest {
@@ -71,25 +71,25 @@ class EventStorage final : public Stateful {
   /// Records `value` of the scalar `name` (after the prefix of the open scopes) for `iteration`, by default `iter()`.
   /// Throws Error, and records nothing, when the scalar is known with the other smoothing hint.
   void put_scalar(std::string_view name, double value, bool smoothing_hint = true, std::optional<std::int64_t> iteration = {});
-  /// The same from a tensor of one element on any device, which it waits for. Throws Error that names scalar and iteration when the
-  /// tensor has another size, is complex, or requires a gradient.
+  /// The same from a tensor of one element on any device, which it waits for. Throws Error that names scalar and iteration when
+  /// the tensor has another size, is complex, or requires a gradient.
   void put_scalar(std::string_view name, const at::Tensor& value, bool smoothing_hint = true,
                   std::optional<std::int64_t> iteration = {});
   void put_scalars(std::initializer_list<std::pair<std::string_view, double>> scalars, bool smoothing_hint = true,
                    std::optional<std::int64_t> iteration = {});
   void put_scalars(const Named<double>& scalars, bool smoothing_hint = true, std::optional<std::int64_t> iteration = {});
 
-  /// The scalar `name` (after the prefix of the open scopes), for `put` without a look-up; valid as long as the storage, over loads
-  /// too. Throws Error when it is known with the other hint.
+  /// The scalar `name` (after the prefix of the open scopes), for `put` without a look-up; valid as long as the storage, over
+  /// loads too. Throws Error when it is known with the other hint.
   ScalarId scalar(std::string_view name, bool smoothing_hint = true);
   void put(ScalarId id, double value) { put(id, value, iter_); }
   void put(ScalarId id, double value, std::int64_t iteration);
 
-  /// Records an image: uint8 (0 to 255) or floating (0 to 1, clamped), [channels, height, width] or [height, width, channels] with 1 or
-  /// 3 channels; channels first where both fit. It is copied. Throws Error that names it when it is no image.
+  /// Records an image: uint8 (0 to 255) or floating (0 to 1, clamped), [channels, height, width] or [height, width, channels]
+  /// with 1 or 3 channels; channels first where both fit. It is copied. Throws Error that names it when it is no image.
   void put_image(const std::string& name, const at::Tensor& image);
-  /// Records how the elements of `tensor` spread over `bins` buckets of equal width. Throws Error that names it when the tensor is
-  /// empty or has an element that is not finite, or `bins` is not positive.
+  /// Records how the elements of `tensor` spread over `bins` buckets of equal width. Throws Error that names it when the tensor
+  /// is empty or has an element that is not finite, or `bins` is not positive.
   void put_histogram(const std::string& name, const at::Tensor& tensor, std::int64_t bins = 1000);
 
   std::int64_t iter() const noexcept { return iter_; }
@@ -111,7 +111,8 @@ class EventStorage final : public Stateful {
   };
   [[nodiscard]] NameScope name_scope(std::string_view name) { return NameScope(*this, name); }
 
-  /// The history of `name` (its full name); valid as long as the storage. Throws Error when there is none; the other returns nullptr.
+  /// The history of `name` (its full name); valid as long as the storage. Throws Error when there is none; the other returns
+  /// nullptr.
   const HistoryBuffer& history(std::string_view name) const;
   const HistoryBuffer* find_history(std::string_view name) const noexcept;
   /// Every scalar and its history.
@@ -142,6 +143,7 @@ class EventStorage final : public Stateful {
     std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
   };
   const Slot* find(std::string_view name) const noexcept;
+  std::uint32_t find_or_add(std::string_view full_name, bool smoothing_hint);
   std::uint32_t add_slot(std::string_view full_name, bool smoothing_hint);
   void warn_dropped(bool dropped);
 
@@ -152,6 +154,7 @@ class EventStorage final : public Stateful {
   std::vector<std::unique_ptr<Slot>> slots_;
   std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> index_;
   std::vector<std::uint32_t> order_;  // slots with a value, by their first
+  std::uint32_t last_ = 0;            // the slot looked up last
   std::vector<ImageEvent> images_;
   std::vector<HistogramEvent> histograms_;
   bool warned_dropped_ = false;
@@ -161,8 +164,8 @@ class EventStorage final : public Stateful {
 EventStorage& get_event_storage();
 bool has_event_storage() noexcept;
 
-/// Makes `storage` (borrowed) current on this thread until it is destroyed; the one before comes back then. Destroy it on the same
-/// thread, in the reverse order.
+/// Makes `storage` (borrowed) current on this thread until it is destroyed; the one before comes back then. Destroy it on the
+/// same thread, in the reverse order.
 class CurrentEventStorage {
  public:
   explicit CurrentEventStorage(EventStorage& storage) noexcept;

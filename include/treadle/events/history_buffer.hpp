@@ -35,8 +35,8 @@ class HistoryBuffer final : public Stateful {
 
   /// The newest value. Throws Error when there is none.
   double latest() const;
-  /// The median and the mean of the newest `window` values, of all kept ones when `window` is 0 or larger than their number; NaN when
-  /// there is none. Throws Error when `window` is negative.
+  /// The median and the mean of the newest `window` values, of all kept ones when `window` is 0 or larger than their number; NaN
+  /// when there is none. Throws Error when `window` is negative.
   double median(std::int64_t window) const;
   double avg(std::int64_t window) const;
   /// The running mean of every value there ever was, those no longer kept included; 0 when there was none.

@@ -10,24 +10,26 @@ namespace treadle {
 
 class EventStorage;
 
-/// Brings what an EventStorage holds to where somebody reads it. Called on the thread that owns the storage, on the main process only.
+/// Brings what an EventStorage holds to where somebody reads it. Called on the thread that owns the storage, on the main process
+/// only.
 class EventWriter : public Stateful {
  public:
-  /// Writes what is new since the last call. A writer may put derived scalars (`eta_seconds`) into the storage and takes images and
-  /// histograms out of it. Throws IoError when the operating system refuses.
+  /// Writes what is new since the last call. A writer may put derived scalars (`eta_seconds`) into the storage and takes images
+  /// and histograms out of it. Throws IoError when the operating system refuses.
   virtual void write(EventStorage& storage) = 0;
   /// Finishes the files. Nothing is written after it; a second call does nothing.
   virtual void close() {}
 
-  /// What a resumed run needs so that its files hold one history. Empty, and any state is accepted, unless a writer says otherwise.
+  /// What a resumed run needs so that its files hold one history. Empty, and any state is accepted, unless a writer says
+  /// otherwise.
   Dict state_dict() const override { return {}; }
   void check_state_dict(const Dict&) const override {}
   void load_state_dict(const Dict&) override {}
 };
 
 /// Keeps a run alive when a writer cannot write. The first failure of the operating system (IoError, std::system_error,
-/// std::ios_base::failure) is logged as a warning and pauses the writer: the next call is skipped, and after each further failure twice
-/// as many, up to 64. When it works again that is logged too. Other exceptions pass through. Threads as EventWriter.
+/// std::ios_base::failure) is logged as a warning and pauses the writer: the next call is skipped, and after each further failure
+/// twice as many, up to 64. When it works again that is logged too. Other exceptions pass through. Threads as EventWriter.
 class GuardedWriter final : public EventWriter {
  public:
   /// `name` stands in the messages ("metrics.json"). Throws Error when `writer` is null.

@@ -1,0 +1,204 @@
+#include <treadle/base/errors.hpp>
+#include <treadle/events/event_storage.hpp>
+#include <treadle/events/tensorboard_writer.hpp>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/tensor.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <protozero/pbf_reader.hpp>
+
+#include "events/event_record.hpp"
+#include "tests/events/scratch.hpp"
+
+namespace treadle {
+namespace {
+
+using nlohmann::json;
+
+template <class Number>
+Number little_endian(std::string_view bytes) {
+  Number number = 0;
+  for (std::size_t i = 0; i < sizeof number; ++i) number |= static_cast<Number>(static_cast<unsigned char>(bytes[i])) << (8 * i);
+  return number;
+}
+
+std::uint32_t unmasked(std::uint32_t masked) {
+  const std::uint32_t rotated = masked - 0xA282EAD8U;
+  return (rotated >> 17) | (rotated << 15);
+}
+
+/// The payloads of a file of TFRecords, every frame checked.
+std::vector<std::string> records(const std::string& file) {
+  std::vector<std::string> result;
+  std::string_view rest = file;
+  while (!rest.empty()) {
+    const auto length = little_endian<std::uint64_t>(rest);
+    EXPECT_EQ(unmasked(little_endian<std::uint32_t>(rest.substr(8))), crc32c(rest.substr(0, 8)));
+    const std::string_view data = rest.substr(12, length);
+    EXPECT_EQ(unmasked(little_endian<std::uint32_t>(rest.substr(12 + length))), crc32c(data));
+    result.emplace_back(data);
+    rest.remove_prefix(16 + length);
+  }
+  return result;
+}
+
+/// The scalars of a file as {"tag": [[step, value], …]}, "version", and the steps of restarts.
+json scalars_of(const std::string& file) {
+  json result = json::object();
+  for (const std::string& record : records(file)) {
+    std::int64_t step = 0;
+    protozero::pbf_reader event(record);
+    while (event.next()) {
+      if (event.tag() == 1) {
+        EXPECT_EQ(event.get_double(), 1234.5);
+      } else if (event.tag() == 2) {
+        step = event.get_int64();
+      } else if (event.tag() == 3) {
+        result["version"] = event.get_string();
+      } else if (event.tag() == 7) {
+        protozero::pbf_reader session = event.get_message();
+        while (session.next(1)) EXPECT_EQ(session.get_enum(), 1);
+        result["restart"].push_back(step);
+      } else {
+        protozero::pbf_reader summary = event.get_message();
+        while (summary.next(1)) {
+          protozero::pbf_reader value = summary.get_message();
+          std::string tag;
+          while (value.next()) {
+            if (value.tag() == 1)
+              tag = value.get_string();
+            else if (value.tag() == 2)
+              result[tag].push_back({step, value.get_float()});
+            else
+              value.skip();
+          }
+        }
+      }
+    }
+  }
+  return result;
+}
+
+TensorBoardWriterOptions options_for(const std::filesystem::path& folder) {
+  return {.folder = folder, .clock = [] { return 1234.5; }};
+}
+
+TEST(Crc32c, ChecksItsStandardVectors) {
+  EXPECT_EQ(crc32c(""), 0U);
+  EXPECT_EQ(crc32c("123456789"), 0xE3069283U);
+  EXPECT_EQ(crc32c(std::string(32, '\0')), 0x8A9136AAU);  // RFC 3720, B.4
+}
+
+TEST(TensorBoardWriter, WritesScalars) {
+  const ScratchFolder folder;
+  TensorBoardWriterOptions options = options_for(folder / "new/tb");
+  options.window = 2;
+  TensorBoardWriter writer(options);
+  EventStorage storage;
+  for (int i = 0; i < 4; ++i, storage.step()) storage.put_scalar("loss", i);
+  storage.put_scalar("AP", 5, false, 1);
+  storage.put_scalar("AP", 6, false, 3);
+  writer.write(storage);
+  const std::string once = read_text(writer.file());
+  EXPECT_EQ(scalars_of(once), json::parse(R"({"version": "brain.Event:2", "loss": [[3, 2.5]], "AP": [[1, 5.0], [3, 6.0]]})"));
+  writer.write(storage);
+  EXPECT_EQ(read_text(writer.file()), once);
+  writer.close();
+  writer.close();
+  EXPECT_EQ(read_text(writer.file()), once);
+}
+
+TEST(TensorBoardWriter, AResumedRunForgetsLaterSteps) {
+  const ScratchFolder folder;
+  EventStorage storage(4);
+  TensorBoardWriter first(options_for(folder.path()));
+  storage.put_scalar("AP", 1, false);
+  first.write(storage);
+  const Dict state = first.state_dict();
+  storage.put_scalar("AP", 2, false, 9);
+  first.write(storage);
+
+  EventStorage resumed(4);
+  resumed.put_scalar("AP", 1, false);
+  TensorBoardWriter second(options_for(folder.path()));
+  EXPECT_LT(first.file().filename(), second.file().filename());
+  second.check_state_dict(state);
+  second.load_state_dict(state);
+  resumed.put_scalar("AP", 3, false, 9);
+  second.write(resumed);
+  EXPECT_EQ(scalars_of(read_text(second.file())),
+            json::parse(R"({"version": "brain.Event:2", "restart": [5], "AP": [[9, 3.0]]})"));
+  EXPECT_THROW(second.check_state_dict({}), FormatError);
+  EXPECT_THROW(second.check_state_dict({{"last_step", 1}, {"cursor", 2}}), FormatError);
+}
+
+TEST(TensorBoardWriter, RefusesBadOptions) {
+  const ScratchFolder folder;
+  EXPECT_THROW(TensorBoardWriter({}), ConfigError);
+  EXPECT_THROW(TensorBoardWriter({.folder = folder.path(), .window = 0}), ConfigError);
+  EXPECT_THROW(TensorBoardWriter({.folder = folder.path(), .hparams = {{"list", List{}}}}), ConfigError);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  write_text(folder / "file", "");
+  EXPECT_THROW(TensorBoardWriter({.folder = folder / "file"}), IoError);
+}
+
+/// What the tensorboard package reads in `folder`.
+json read_with_tensorboard(const std::string& python, const std::filesystem::path& folder) {
+  const std::string command =
+      "'" + python + "' " TREADLE_SOURCE_DIR "/tests/events/tensorboard_reader.py '" + folder.string() + "'";
+  std::string text;
+  FILE* pipe = popen(command.c_str(), "r");
+  for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);
+  EXPECT_EQ(pclose(pipe), 0) << command;
+  return json::parse(text);
+}
+
+TEST(TensorBoardWriter, TheTensorboardPackageReadsItBack) {
+  const char* python = std::getenv("TREADLE_PYTHON");
+  if (python == nullptr) GTEST_SKIP() << "TREADLE_PYTHON does not name a Python with the tensorboard package";
+  if (std::system((std::string(python) + " -c 'import tensorboard' 2>/dev/null").c_str()) != 0) {
+    GTEST_SKIP() << python << " has no tensorboard package";
+  }
+  const ScratchFolder folder;
+  TensorBoardWriterOptions options = options_for(folder.path());
+  options.hparams = {{"lr", 0.1}, {"steps", 90}, {"nesterov", true}, {"model", "cnn"}};
+  options.hparam_metrics = {"AP"};
+  EventStorage storage(3);
+  Dict state;
+  {
+    TensorBoardWriter first(options);
+    storage.put_scalar("AP", 1, false);
+    storage.put_image("picture", at::arange(2 * 3 * 3, at::kByte).reshape({3, 2, 3}));
+    storage.put_histogram("weights", at::tensor({0.0, 1.0, 1.5, 4.0}), 4);
+    first.write(storage);
+    state = first.state_dict();
+    storage.put_scalar("AP", 99, false, 8);
+    first.write(storage);
+    first.close();
+  }
+  EventStorage resumed(3);
+  resumed.put_scalar("AP", 1, false);
+  TensorBoardWriter second(options_for(folder.path()));
+  second.load_state_dict(state);
+  resumed.put_scalar("AP", 2, false, 8);
+  second.write(resumed);
+  second.close();
+
+  const json found = read_with_tensorboard(python, folder.path());
+  EXPECT_EQ(found.at("version"), 2.0);
+  EXPECT_EQ(found.at("hparams"),
+            json::parse(R"({"infos": [["lr", 3], ["steps", 3], ["nesterov", 2], ["model", 1]], "metrics": ["AP"],
+                                                 "values": {"lr": 0.1, "steps": 90.0, "nesterov": true, "model": "cnn"}, "status": 1})"));
+  EXPECT_EQ(found.at("scalars"), json::parse(R"({"AP": [[3, 1.0], [8, 2.0]]})"));
+  EXPECT_EQ(found.at("histograms"),
+            json::parse(R"({"weights": [[3, 0.0, 4.0, 4.0, 6.5, [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 0.0, 1.0]]]})"));
+  std::printf("%s\n", found.at("images").dump().c_str());
+}
+
+}  // namespace
+}  // namespace treadle
