@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 
 namespace treadle {
@@ -20,6 +21,13 @@ std::string group_text(KeyGroup group) {
   if (tails.size() == 1) return head + "." + tails[0];
   std::sort(tails.begin(), tails.end());
   return fmt::format("{}.{{{}}}", head, fmt::join(tails, ", "));
+}
+
+/// What makes two tensors the same entry under two names; each name may have a tensor object of its own.
+using Place = std::tuple<const void*, std::int64_t, std::vector<std::int64_t>>;
+
+Place place_of(const at::Tensor& tensor) {
+  return {tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset(), tensor.sizes().vec()};
 }
 
 }  // namespace
@@ -66,14 +74,14 @@ std::string tuple_text(const std::vector<std::int64_t>& numbers) {
 
 std::vector<std::string> drop_reused_keys(const std::vector<std::string>& missing, const Dict& entries) {
   std::set<std::string> gone(missing.begin(), missing.end());
-  std::set<const void*> loaded;
+  std::set<Place> loaded;
   for (const auto& entry : entries) {
-    if (!gone.contains(entry.key.string())) loaded.insert(entry.value.as_tensor().unsafeGetTensorImpl());
+    if (!gone.contains(entry.key.string())) loaded.insert(place_of(entry.value.as_tensor()));
   }
   std::vector<std::string> left;
   for (const std::string& key : missing) {
     const Value* value = entries.find(key);
-    if (!value || !loaded.contains(value->as_tensor().unsafeGetTensorImpl())) left.push_back(key);
+    if (!value || !loaded.contains(place_of(value->as_tensor()))) left.push_back(key);
   }
   return left;
 }

@@ -104,6 +104,7 @@ Dict align_state_dicts(const Dict& model, const Dict& checkpoint, bool caffe2) {
     for (const auto& entry : checkpoint) renamed.old_names.set(entry.key, entry.key.string());
     renamed.state = checkpoint;
   }
+  if (renamed.state.empty()) throw FormatError("the checkpoint holds no weights to match with the model");
   Dict result;
   std::map<std::string, std::string> matched;    // key of the checkpoint → key of the model
   std::map<std::string, std::string> old_names;  // key of the model → name in the file

@@ -113,8 +113,9 @@ void ZipWriter::put(std::string_view bytes) { put_content(std::as_bytes(std::spa
 
 void ZipWriter::put_content(std::span<const std::byte> content) {
   offset_ += content.size();
-  if (buffer_.size() + content.size() > kBuffer) flush();
-  if (content.size() >= kBuffer / 2) {
+  bool direct = content.size() >= kBuffer / 2;
+  if (direct || buffer_.size() + content.size() > kBuffer) flush();
+  if (direct) {
     file_.write(content);
   } else {
     buffer_.append(reinterpret_cast<const char*>(content.data()), content.size());

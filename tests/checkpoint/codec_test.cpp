@@ -6,6 +6,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/complex.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/imag.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
@@ -108,7 +109,7 @@ TEST(Codec, ConjugateAndNegativeTensorsKeepTheirFlag) {
 }
 
 TEST(Codec, SparseTensorsComeBack) {
-  auto sparse = at::_sparse_coo_tensor_unsafe(at::tensor({0, 1, 1, 0}).view({2, 2}), at::rand({2}), {2, 3});
+  auto sparse = at::_sparse_coo_tensor_unsafe(at::tensor({0, 1, 1, 0}, c10::kLong).view({2, 2}), at::rand({2}), {2, 3});
   Value back = value_of(file_of(sparse));
   EXPECT_TRUE(back.as_tensor().is_sparse());
   EXPECT_TRUE(back.as_tensor().to_dense().equal(sparse.to_dense()));
@@ -268,7 +269,7 @@ TEST(Codec, PythonReadsWhatWeWrite) {
     }
     save_checkpoint_file(folder / (std::to_string(i) + ".pth"), values.back());
   }
-  std::ofstream(folder / "copy.py") << R"(import sys, torch
+  std::ofstream(folder / "rewrite_files.py") << R"(import sys, torch
 folder = sys.argv[1]
 for i in range(int(sys.argv[2])):
     value = torch.load(f"{folder}/{i}.pth", weights_only=True)
@@ -277,13 +278,14 @@ for i in range(int(sys.argv[2])):
         assert value["n"] == 3 and value["l"] == [1.5, "t", b"b"], value
         assert value["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], value
 )";
-  std::string command = python() + " " + (folder / "copy.py").string() + " " + folder.path().string() + " " + std::to_string(kFiles);
+  std::string command = python() + " " + (folder / "rewrite_files.py").string() + " " + folder.path().string() + " " + std::to_string(kFiles);
   ASSERT_EQ(std::system(command.c_str()), 0);
   for (int i = 0; i < kFiles; ++i) {
     const Value& value = values[static_cast<std::size_t>(i)];
     Value back = load_checkpoint_file(folder / (std::to_string(i) + ".copy.pth"), {.unknown = UnknownGlobals::keep_opaque});
     EXPECT_TRUE(same_layout(value, back)) << i;
-    if (i != 1) EXPECT_TRUE(identical(value, back)) << i << "\n" << describe(value) << "\n" << describe(back);
+    // The second holds a conjugate, whose bytes are those of its opposite: that is what the layout is compared for.
+    EXPECT_TRUE(i == 1 || identical(value, back)) << i << "\n" << describe(value) << "\n" << describe(back);
   }
 }
 

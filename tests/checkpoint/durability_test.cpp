@@ -11,13 +11,13 @@ namespace treadle {
 namespace {
 
 /// A run that saves its model twice on a disk that may fail; the model holds the number of the iteration.
-struct Run {
+struct DiskRun {
   std::shared_ptr<FaultFileSystem> files = std::make_shared<FaultFileSystem>();
   SmallModel model;
   Counter counter;
   Checkpointer checkpointer{model, "out", {.file_system = files}};
 
-  Run() { checkpointer.add_checkpointable("counter", counter); }
+  DiskRun() { checkpointer.add_checkpointable("counter", counter); }
 
   void save(int iteration) {
     model.fill(iteration);
@@ -45,9 +45,9 @@ struct Quiet {
 };
 
 int calls_of_second_save() {
-  Run run;
+  DiskRun run;
   run.save(1);
-  run.files->set_faults({});
+  run.files->heal();
   run.save(2);
   return run.files->calls();
 }
@@ -59,9 +59,9 @@ TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
   for (int last = 0; last < calls; ++last) {
     for (auto torn : {FaultFileSystem::Torn::lost, FaultFileSystem::Torn::half, FaultFileSystem::Torn::whole}) {
       for (bool names_stay : {false, true}) {
-        Run run;
+        DiskRun run;
         run.save(1);
-        run.files->set_faults({.lose_power_after = last});
+        run.files->lose_power_after(last);
         bool reported = true;
         try {
           run.save(2);
@@ -71,7 +71,9 @@ TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
         run.files->lose_power(torn, names_stay);
         int resumed = run.resumed();
         EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
-        if (reported) EXPECT_EQ(resumed, 2) << "after call " << last;
+        if (reported) {
+          EXPECT_EQ(resumed, 2) << "after call " << last;
+        }
       }
     }
   }
@@ -79,7 +81,7 @@ TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
 
 TEST(Durability, WhatSaveReportedSurvivesAnyPowerLoss) {
   Quiet quiet;
-  Run run;
+  DiskRun run;
   run.save(1);
   run.save(2);
   run.files->lose_power(FaultFileSystem::Torn::lost, false);
@@ -91,11 +93,11 @@ TEST(Durability, AnErrorAtEveryCallLeavesTheCheckpointBefore) {
   int calls = calls_of_second_save();
   for (int number = 0; number < calls; ++number) {
     for (int error : {EIO, ENOSPC}) {
-      Run run;
+      DiskRun run;
       run.save(1);
-      run.files->set_faults({.fail_at = number, .error = error});
+      run.files->fail_at(number, error);
       EXPECT_THROW(run.save(2), IoError) << "call " << number;
-      run.files->set_faults({});
+      run.files->heal();
       int resumed = run.resumed();
       EXPECT_TRUE(resumed == 1 || resumed == 2) << "call " << number;
       run.save(3);
@@ -109,14 +111,14 @@ TEST(Durability, ErrorsCanBeLoggedInstead) {
   auto files = std::make_shared<FaultFileSystem>();
   SmallModel model(1);
   Checkpointer checkpointer(model, "out", {.file_system = files, .ignore_save_errors = true});
-  files->set_faults({.fail_at = 3, .error = ENOSPC});
+  files->fail_at(3, ENOSPC);
   EXPECT_NO_THROW(checkpointer.save("model"));
   EXPECT_NE(quiet.lines.back().find("training goes on"), std::string::npos);
 }
 
 TEST(Durability, AnErrorDuringResumeNeverLoadsHalf) {
   Quiet quiet;
-  Run run;
+  DiskRun run;
   run.save(1);
   run.save(2);
   for (int number = 0; number < 200; ++number) {
@@ -125,27 +127,28 @@ TEST(Durability, AnErrorDuringResumeNeverLoadsHalf) {
     counter.count = -7;
     Checkpointer reader(fresh, "out", {.file_system = run.files});
     reader.add_checkpointable("counter", counter);
-    run.files->set_faults({.fail_at = number});
+    run.files->fail_at(number, EIO);
     try {
       reader.resume_or_load("");
     } catch (const Error&) {
     }
     EXPECT_EQ(fresh.value(), static_cast<double>(counter.count)) << "call " << number;
     bool reached = run.files->calls() > number;
-    run.files->set_faults({});
+    run.files->heal();
     if (!reached) return;
   }
   FAIL() << "a resume takes more than 200 calls";
 }
 
 TEST(Durability, ADamagedCheckpointIsSetAsideAndTheNewestGoodOneTaken) {
-  Run run;
+  DiskRun run;
   {
     Quiet quiet;
     for (int i = 1; i <= 3; ++i) run.save(i);
   }
   auto path = run.checkpointer.get_checkpoint_file();
-  run.files->flip(path, run.files->content(path).size() / 2);
+  float weight = 3;
+  run.files->flip(path, run.files->content(path).find(std::string(reinterpret_cast<const char*>(&weight), sizeof weight)));
   Quiet quiet;
   EXPECT_EQ(run.resumed(), 2);
   std::string all;
@@ -159,7 +162,7 @@ TEST(Durability, ADamagedCheckpointIsSetAsideAndTheNewestGoodOneTaken) {
 
 TEST(Durability, AMissingLastCheckpointFallsBackToo) {
   Quiet quiet;
-  Run run;
+  DiskRun run;
   run.save(1);
   run.save(2);
   run.checkpointer.tag_last_checkpoint("gone.pth");
@@ -170,7 +173,7 @@ TEST(Durability, AMissingLastCheckpointFallsBackToo) {
 
 TEST(Durability, WhenAllAreDamagedResumeSaysSo) {
   Quiet quiet;
-  Run run;
+  DiskRun run;
   run.save(1);
   run.files->content("out/model_1.pth").resize(100);
   EXPECT_THROW(run.resumed(), FormatError);
@@ -178,7 +181,7 @@ TEST(Durability, WhenAllAreDamagedResumeSaysSo) {
 
 TEST(Durability, LeftoversAreRemovedAtTheNextStart) {
   Quiet quiet;
-  Run run;
+  DiskRun run;
   run.save(1);
   run.files->add(temporary_path("out/model_2.pth"), "half");
   run.files->add("out/of_the_user.tmp", "mine");

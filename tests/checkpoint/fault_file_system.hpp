@@ -7,7 +7,6 @@
 #include <cstring>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,13 +21,12 @@ class FaultFileSystem final : public FileSystem {
 
   enum class Torn { lost, half, whole };
 
-  struct Faults {
-    std::optional<int> lose_power_after;  ///< the call of this number (from 0) is done, then the power is gone
-    std::optional<int> fail_at;           ///< the call of this number fails with `error`
-    int error = EIO;
-  };
-
-  void set_faults(Faults faults) { faults_ = faults, calls_ = 0, dead_ = false; }
+  /// The call of this number, counted from 0 and from here, is done, and then the power is gone.
+  void lose_power_after(int call) { heal(), last_call_ = call; }
+  /// The call of this number fails with `error`.
+  void fail_at(int call, int error) { heal(), failing_call_ = call, error_ = error; }
+  /// No more faults; counting starts anew.
+  void heal() { last_call_ = failing_call_ = -1, calls_ = 0, dead_ = false; }
   int calls() const noexcept { return calls_; }
 
   /// The state of the disk after a power failure. Content that was not synced is lost, cut in half, or whole; names that were not made
@@ -41,7 +39,7 @@ class FaultFileSystem final : public FileSystem {
       if (torn == Torn::half) node->content.resize(node->content.size() / 2);
     }
     durable_names_ = names_;
-    set_faults({});
+    heal();
   }
 
   /// Changes one byte of a file.
@@ -116,10 +114,10 @@ class FaultFileSystem final : public FileSystem {
    public:
     Call(FaultFileSystem& files, const char* operation, const std::filesystem::path& path) : files_(files), number_(files.calls_++) {
       if (files.dead_) throw PowerLoss{};
-      if (files.faults_.fail_at == number_) throw IoError(operation, path, files.faults_.error);
+      if (files.failing_call_ == number_) throw IoError(operation, path, files.error_);
     }
     void done() {
-      if (files_.faults_.lose_power_after != number_) return;
+      if (files_.last_call_ != number_) return;
       files_.dead_ = true;
       throw PowerLoss{};
     }
@@ -172,7 +170,9 @@ class FaultFileSystem final : public FileSystem {
 
   std::map<std::string, std::shared_ptr<Node>> names_;
   std::map<std::string, std::shared_ptr<Node>> durable_names_;
-  Faults faults_;
+  int last_call_ = -1;
+  int failing_call_ = -1;
+  int error_ = EIO;
   int calls_ = 0;
   bool dead_ = false;
   std::int64_t clock_ = 0;

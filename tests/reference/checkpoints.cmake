@@ -1,4 +1,4 @@
 treadle_test(reference.checkpoints
-  SOURCES checkpoints_test.cpp checkpoints_tree.cpp
+  SOURCES checkpoints_loading_test.cpp checkpoints_test.cpp checkpoints_tree.cpp
   LABEL reference
   LIBRARIES treadle_checkpoint nlohmann_json::nlohmann_json)
