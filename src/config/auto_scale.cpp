@@ -14,11 +14,14 @@ Config auto_scale_workers(const Config& config, int workers) {
   if (reference == 0 || reference == workers) return config;
   if (workers <= 0) throw ConfigError(fmt::format("cannot scale a config to {} workers; at least 1 is needed", workers));
   const std::int64_t batch = config.get_int("SOLVER.IMS_PER_BATCH");
-  if (batch % reference != 0) config.fail("SOLVER.REFERENCE_WORLD_SIZE", fmt::format("does not divide SOLVER.IMS_PER_BATCH, {}", batch));
+  if (batch % reference != 0)
+    config.fail("SOLVER.REFERENCE_WORLD_SIZE", fmt::format("does not divide SOLVER.IMS_PER_BATCH, {}", batch));
 
   // nearbyint rounds half to even, as Python's round
   const double scale = static_cast<double>(workers) / static_cast<double>(reference);
-  const auto divided = [&](std::int64_t count) { return static_cast<std::int64_t>(std::nearbyint(static_cast<double>(count) / scale)); };
+  const auto divided = [&](std::int64_t count) {
+    return static_cast<std::int64_t>(std::nearbyint(static_cast<double>(count) / scale));
+  };
   Config result = config.clone();
   result.set("SOLVER.IMS_PER_BATCH", static_cast<std::int64_t>(std::nearbyint(static_cast<double>(batch) * scale)));
   result.set("SOLVER.BASE_LR", config.get_double("SOLVER.BASE_LR") * scale);
@@ -29,9 +32,9 @@ Config auto_scale_workers(const Config& config, int workers) {
   for (const std::int64_t step : config.get_ints("SOLVER.STEPS")) steps.push_back(divided(step));
   result.set("SOLVER.STEPS", std::move(steps));
   result.set("SOLVER.REFERENCE_WORLD_SIZE", workers);
-  log_info(fmt::format("scaled the config from {} to {} workers: batch {}, learning rate {}, {} iterations, {} of warm-up", reference, workers,
-                       result.get_int("SOLVER.IMS_PER_BATCH"), result.get_double("SOLVER.BASE_LR"), result.get_int("SOLVER.MAX_ITER"),
-                       result.get_int("SOLVER.WARMUP_ITERS")));
+  log_info(fmt::format("scaled the config from {} to {} workers: batch {}, learning rate {}, {} iterations, {} of warm-up",
+                       reference, workers, result.get_int("SOLVER.IMS_PER_BATCH"), result.get_double("SOLVER.BASE_LR"),
+                       result.get_int("SOLVER.MAX_ITER"), result.get_int("SOLVER.WARMUP_ITERS")));
   if (config.frozen()) result.freeze();
   return result;
 }

@@ -90,14 +90,15 @@ void Config::merge_from_file(const std::filesystem::path& file, const ConfigLoad
   }
   if (version > latest_config_version || version < 0) {
     const Entry* entry = loaded.tree.find("VERSION");
-    throw ConfigError(fmt::format("{}: VERSION is {}; this program knows the versions 0 to {}", entry->origin.to_string(), version,
-                                  latest_config_version),
+    throw ConfigError(fmt::format("{}: VERSION is {}; this program knows the versions 0 to {}", entry->origin.to_string(),
+                                  version, latest_config_version),
                       "VERSION");
   }
   if (version == latest_config_version) {
     merge_sections(loaded.tree, *next, Decode::yes);
   } else {
-    log_warning(fmt::format("{}: an old config of version {}, translated to version {}", file.string(), version, latest_config_version));
+    log_warning(
+        fmt::format("{}: an old config of version {}, translated to version {}", file.string(), version, latest_config_version));
     Config old = downgrade_config(*this, static_cast<int>(version));
     merge_sections(loaded.tree, *old.state_, Decode::yes);
     next->root = upgrade_config(old).state_->root;
@@ -154,7 +155,9 @@ void Config::set(std::string_view key, Value value) {
 void Config::declare(std::string_view key, Value default_value) {
   require_mutable(*state_, fmt::format("declaring {}", key));
   const std::vector<std::string_view> parts = split_key(key);
-  const auto refuse = [&](std::string_view why) { throw ConfigError(fmt::format("cannot declare \"{}\": {}", key, why), std::string(key)); };
+  const auto refuse = [&](std::string_view why) {
+    throw ConfigError(fmt::format("cannot declare \"{}\": {}", key, why), std::string(key));
+  };
   if (parts.empty()) refuse("a key has a name");
   Section* section = &state_->root;
   std::size_t known = 0;
@@ -162,7 +165,8 @@ void Config::declare(std::string_view key, Value default_value) {
     if (parts[known].empty()) refuse("a part of it is empty");
     Entry* entry = section->find(parts[known]);
     if (!entry) break;
-    if (!entry->is_section || known + 1 == parts.size()) refuse(fmt::format("{} exists already", key.substr(0, static_cast<std::size_t>(parts[known].end() - key.begin()))));
+    if (!entry->is_section || known + 1 == parts.size())
+      refuse(fmt::format("{} exists already", key.substr(0, static_cast<std::size_t>(parts[known].end() - key.begin()))));
     section = &entry->section;
   }
   for (std::size_t i = known; i < parts.size(); ++i) {

@@ -21,27 +21,30 @@ const Section& require_section(const Section& root, std::string_view key) {
   if (key.empty()) return root;
   const Entry* entry = find_entry(root, key);
   if (!entry) throw_unknown_key(root, key, {code_source, 0});
-  if (!entry->is_section) throw ConfigError(fmt::format("{} is a value ({}), not a section", key, entry->origin.to_string()), std::string(key));
+  if (!entry->is_section)
+    throw ConfigError(fmt::format("{} is a value ({}), not a section", key, entry->origin.to_string()), std::string(key));
   return entry->section;
 }
 
 const Entry& require_leaf(const Section& root, std::string_view key) {
   const Entry* entry = find_entry(root, key);
   if (!entry) throw_unknown_key(root, key, {code_source, 0});
-  if (entry->is_section) throw ConfigError(fmt::format("{} is a section ({}), not a value", key, entry->origin.to_string()), std::string(key));
+  if (entry->is_section)
+    throw ConfigError(fmt::format("{} is a section ({}), not a value", key, entry->origin.to_string()), std::string(key));
   return *entry;
 }
 
 Dict section_to_dict(const Section& section) {
   Dict dict;
   dict.reserve(section.entries.size());
-  for (const Entry& entry : section.entries) dict.set(entry.key, entry.is_section ? Value(section_to_dict(entry.section)) : entry.value);
+  for (const Entry& entry : section.entries)
+    dict.set(entry.key, entry.is_section ? Value(section_to_dict(entry.section)) : entry.value);
   return dict;
 }
 
 [[noreturn]] void throw_wrong_type(const Entry& entry, std::string_view key, std::string_view expected) {
-  throw ConfigError(fmt::format("{}: {} must be {}; found {} {}", entry.origin.to_string(), key, expected, to_string(entry.value.type()),
-                                show_value(entry.value)),
+  throw ConfigError(fmt::format("{}: {} must be {}; found {} {}", entry.origin.to_string(), key, expected,
+                                to_string(entry.value.type()), show_value(entry.value)),
                     std::string(key));
 }
 
@@ -170,7 +173,8 @@ std::vector<std::string> Config::get_strings(std::string_view key) const {
 
 void Config::fail(std::string_view key, const std::string& problem) const {
   const Entry& entry = require_leaf(state_->root, key);
-  throw ConfigError(fmt::format("{} is {} ({}): {}", key, show_value(entry.value), entry.origin.to_string(), problem), std::string(key));
+  throw ConfigError(fmt::format("{} is {} ({}): {}", key, show_value(entry.value), entry.origin.to_string(), problem),
+                    std::string(key));
 }
 
 }  // namespace treadle

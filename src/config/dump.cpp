@@ -43,9 +43,21 @@ std::string double_quoted(std::string_view text) {
     char32_t code;
     const char* text;
   };
-  constexpr std::array<Escape, 15> escapes{{{0, "\\0"},   {7, "\\a"},    {8, "\\b"},    {9, "\\t"},    {10, "\\n"},
-                                            {11, "\\v"},  {12, "\\f"},   {13, "\\r"},   {27, "\\e"},   {'"', "\\\""},
-                                            {'\\', "\\\\"}, {0x85, "\\N"}, {0xA0, "\\_"}, {0x2028, "\\L"}, {0x2029, "\\P"}}};
+  constexpr std::array<Escape, 15> escapes{{{0, "\\0"},
+                                            {7, "\\a"},
+                                            {8, "\\b"},
+                                            {9, "\\t"},
+                                            {10, "\\n"},
+                                            {11, "\\v"},
+                                            {12, "\\f"},
+                                            {13, "\\r"},
+                                            {27, "\\e"},
+                                            {'"', "\\\""},
+                                            {'\\', "\\\\"},
+                                            {0x85, "\\N"},
+                                            {0xA0, "\\_"},
+                                            {0x2028, "\\L"},
+                                            {0x2029, "\\P"}}};
   std::string result = "\"";
   for (const char32_t code : code_points(text)) {
     const auto known = std::ranges::find(escapes, code, &Escape::code);
@@ -134,16 +146,25 @@ Lines mapping_lines(const Dict& dict) {
 
 Lines node_lines(const Value& value) {
   switch (value.type()) {
-    case Type::null: return {"null"};
-    case Type::boolean: return {value.as_bool() ? "true" : "false"};
-    case Type::integer: return {std::to_string(value.as_int())};
-    case Type::real: return {yaml_float(value.as_double())};
-    case Type::string: return {yaml_string(value.as_string())};
-    case Type::list: return sequence_lines(value.as_list());
-    case Type::tuple: return sequence_lines(value.as_tuple());
-    case Type::dict: return mapping_lines(value.as_dict());
+    case Type::null:
+      return {"null"};
+    case Type::boolean:
+      return {value.as_bool() ? "true" : "false"};
+    case Type::integer:
+      return {std::to_string(value.as_int())};
+    case Type::real:
+      return {yaml_float(value.as_double())};
+    case Type::string:
+      return {yaml_string(value.as_string())};
+    case Type::list:
+      return sequence_lines(value.as_list());
+    case Type::tuple:
+      return sequence_lines(value.as_tuple());
+    case Type::dict:
+      return mapping_lines(value.as_dict());
     case Type::bytes:
-    case Type::tensor: break;
+    case Type::tensor:
+      break;
   }
   return {yaml_string(describe(value))};  // no merge lets these in
 }

@@ -84,7 +84,8 @@ void overlay(const Section& child, Section& base, const std::string& path) {
 
 std::vector<std::string> base_names(const Entry& entry) {
   const auto fail = [&] {
-    throw ConfigError(fmt::format("{}: _BASE_ must be a path or a list of paths", entry.origin.to_string()), std::string(base_key));
+    throw ConfigError(fmt::format("{}: _BASE_ must be a path or a list of paths", entry.origin.to_string()),
+                      std::string(base_key));
   };
   std::vector<std::string> names;
   if (entry.is_section) fail();

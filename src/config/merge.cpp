@@ -41,10 +41,10 @@ std::string advice(const Value& found, Type expected) {
 
 [[noreturn]] void throw_mismatch(const Value& found, const Entry& old, std::string_view key, const Origin& origin) {
   const std::string expected = old.is_section ? fmt::format("is a section ({})", old.origin.to_string())
-                                              : fmt::format("expects {}, as {} ({})", to_string(old.value.type()), show_value(old.value),
-                                                            old.origin.to_string());
-  throw ConfigError(fmt::format("{}: {} {}; found {} {}{}", origin.to_string(), key, expected, to_string(found.type()), show_value(found),
-                                old.is_section ? "" : advice(found, old.value.type())),
+                                              : fmt::format("expects {}, as {} ({})", to_string(old.value.type()),
+                                                            show_value(old.value), old.origin.to_string());
+  throw ConfigError(fmt::format("{}: {} {}; found {} {}{}", origin.to_string(), key, expected, to_string(found.type()),
+                                show_value(found), old.is_section ? "" : advice(found, old.value.type())),
                     std::string(key));
 }
 
@@ -76,8 +76,8 @@ class Merger {
     if (entry.is_section && target.is_section) {
       merge(entry.section, target.section, key);
     } else if (entry.is_section) {
-      throw ConfigError(fmt::format("{}: {} is a value, {} ({}), not a section with keys of its own", entry.origin.to_string(), key,
-                                    show_value(target.value), target.origin.to_string()),
+      throw ConfigError(fmt::format("{}: {} is a value, {} ({}), not a section with keys of its own", entry.origin.to_string(),
+                                    key, show_value(target.value), target.origin.to_string()),
                         key);
     } else {
       target.value = fit_type(decoded(entry, key), target, key, entry.origin);
@@ -118,12 +118,16 @@ Value decode_value(Value value, std::string_view key, const Origin& origin) {
   if (!value.is(Type::string)) return value;
   Literal literal = parse_literal(value.as_string());
   switch (literal.outcome) {
-    case Literal::Outcome::value: return std::move(literal.value);
-    case Literal::Outcome::not_literal: return value;
-    case Literal::Outcome::refused: break;
+    case Literal::Outcome::value:
+      return std::move(literal.value);
+    case Literal::Outcome::not_literal:
+      return value;
+    case Literal::Outcome::refused:
+      break;
   }
   throw ConfigError(
-      fmt::format("{}: {}: {} is {}, which no config value can be", origin.to_string(), key, show_value(value), literal.what), std::string(key));
+      fmt::format("{}: {}: {} is {}, which no config value can be", origin.to_string(), key, show_value(value), literal.what),
+      std::string(key));
 }
 
 Value fit_type(Value value, const Entry& old, std::string_view key, const Origin& origin) {

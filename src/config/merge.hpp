@@ -6,7 +6,8 @@ namespace treadle {
 
 enum class Decode { no, yes };
 
-/// A string read as a Python literal, when it is one; any other value as it is. ConfigError when the literal is nothing a config can hold.
+/// A string read as a Python literal, when it is one; any other value as it is. ConfigError when the literal is nothing a config
+/// can hold.
 Value decode_value(Value value, std::string_view key, const Origin& origin);
 
 /// `value` as it may stand in place of `old`: converted where the type rules allow it, else ConfigError naming both origins.

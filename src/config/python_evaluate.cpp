@@ -17,21 +17,30 @@ class Evaluator {
   Value evaluate(const PythonExpression& node) {
     if (++steps_ > max_steps) throw Error("the expression takes too long");
     switch (node.kind) {
-      case Kind::constant: return node.value;
+      case Kind::constant:
+        return node.value;
       case Kind::integer:
         if (node.too_large || node.magnitude > static_cast<std::uint64_t>(INT64_MAX)) throw_too_large();
         return static_cast<std::int64_t>(node.magnitude);
-      case Kind::name: return variable(node.text);
-      case Kind::unary: return negated(evaluate(node.children[0]), node.text == "-");
-      case Kind::binary: return arithmetic(node.text, evaluate(node.children[0]), evaluate(node.children[1]));
-      case Kind::list: return items<List>(node.children);
-      case Kind::tuple: return items<Tuple>(node.children);
-      case Kind::call: return call(node.text, items<List>(node.children));
-      case Kind::comprehension: return comprehension(node);
+      case Kind::name:
+        return variable(node.text);
+      case Kind::unary:
+        return negated(evaluate(node.children[0]), node.text == "-");
+      case Kind::binary:
+        return arithmetic(node.text, evaluate(node.children[0]), evaluate(node.children[1]));
+      case Kind::list:
+        return items<List>(node.children);
+      case Kind::tuple:
+        return items<Tuple>(node.children);
+      case Kind::call:
+        return call(node.text, items<List>(node.children));
+      case Kind::comprehension:
+        return comprehension(node);
       case Kind::imaginary:
       case Kind::ellipsis:
       case Kind::set:
-      case Kind::dict: break;
+      case Kind::dict:
+        break;
     }
     throw Error("the expression is more than numbers and lists");
   }
@@ -66,7 +75,8 @@ class Evaluator {
         throw Error(fmt::format("the expression computes with a {}", to_string(operand->type())));
       }
     }
-    if (left.is(Value::Type::integer) && right.is(Value::Type::integer)) return integer_arithmetic(op, left.as_int(), right.as_int());
+    if (left.is(Value::Type::integer) && right.is(Value::Type::integer))
+      return integer_arithmetic(op, left.as_int(), right.as_int());
     return real_arithmetic(op, left.as_double(), right.as_double());
   }
 

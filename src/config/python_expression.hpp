@@ -13,14 +13,14 @@ namespace treadle {
 /// A Python expression, as far as configs use them: literals, arithmetic, calls of a name, comprehensions over one variable.
 struct PythonExpression {
   enum class Kind {
-    constant,       // value
-    integer,        // magnitude, or too_large
+    constant,  // value
+    integer,   // magnitude, or too_large
     imaginary,
     ellipsis,
-    name,           // text
-    unary,          // text + -; one child
-    binary,         // text + - * / // % **; two children
-    list,           // children
+    name,    // text
+    unary,   // text + -; one child
+    binary,  // text + - * / // % **; two children
+    list,    // children
     tuple,
     set,
     dict,           // key, value, key, value, …
@@ -55,7 +55,8 @@ Literal parse_literal(std::string_view text);
 /// The literal that reads back as `value`. Nothing when there is none (NaN has no literal).
 std::optional<std::string> python_repr(const Value& value);
 
-/// Computes an expression of numbers and lists (see ConfigLoadOptions::evaluate). Throws Error when it is more than that, or takes too long.
+/// Computes an expression of numbers and lists (see ConfigLoadOptions::evaluate). Throws Error when it is more than that, or
+/// takes too long.
 Value evaluate_python(std::string_view text);
 
 }  // namespace treadle

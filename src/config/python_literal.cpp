@@ -15,18 +15,24 @@ struct NotLiteral {};
 
 class Converter {
  public:
-  /// Throws NotLiteral wherever the expression is more than a literal; what is a literal but no config value is noted in `refused`.
+  /// Throws NotLiteral wherever the expression is more than a literal; what is a literal but no config value is noted in
+  /// `refused`.
   Value convert(const PythonExpression& node) {
     switch (node.kind) {
       case Kind::constant:
         return node.value.is(Value::Type::bytes) ? refuse("bytes") : node.value;
       case Kind::integer:
       case Kind::imaginary:
-      case Kind::unary: return signed_number(node);
-      case Kind::ellipsis: return refuse("an ellipsis");
-      case Kind::list: return convert_sequence<List>(node);
-      case Kind::tuple: return convert_sequence<Tuple>(node);
-      case Kind::dict: return convert_dict(node);
+      case Kind::unary:
+        return signed_number(node);
+      case Kind::ellipsis:
+        return refuse("an ellipsis");
+      case Kind::list:
+        return convert_sequence<List>(node);
+      case Kind::tuple:
+        return convert_sequence<Tuple>(node);
+      case Kind::dict:
+        return convert_dict(node);
       case Kind::set:
         for (const PythonExpression& child : node.children) convert(child);
         return refuse("a set");
@@ -38,7 +44,8 @@ class Converter {
         if (node.text != "set" || !node.children.empty()) break;
         return refuse("a set");
       case Kind::name:
-      case Kind::comprehension: break;
+      case Kind::comprehension:
+        break;
     }
     throw NotLiteral();
   }
@@ -124,14 +131,22 @@ bool append_sequence(const SequenceType& items, std::string& text) {
 
 bool append_repr(const Value& value, std::string& text) {
   switch (value.type()) {
-    case Value::Type::null: text += "None"; return true;
-    case Value::Type::boolean: text += value.as_bool() ? "True" : "False"; return true;
-    case Value::Type::integer: text += std::to_string(value.as_int()); return true;
+    case Value::Type::null:
+      text += "None";
+      return true;
+    case Value::Type::boolean:
+      text += value.as_bool() ? "True" : "False";
+      return true;
+    case Value::Type::integer:
+      text += std::to_string(value.as_int());
+      return true;
     case Value::Type::real:
       if (std::isnan(value.as_double())) return false;
       text += std::isinf(value.as_double()) ? (value.as_double() < 0 ? "-1e999" : "1e999") : python_float_repr(value.as_double());
       return true;
-    case Value::Type::string: text += repr_text(value.as_string()); return true;
+    case Value::Type::string:
+      text += repr_text(value.as_string());
+      return true;
     case Value::Type::list: {
       text += '[';
       const bool complete = append_sequence(value.as_list(), text);
@@ -158,7 +173,8 @@ bool append_repr(const Value& value, std::string& text) {
       return true;
     }
     case Value::Type::bytes:
-    case Value::Type::tensor: return false;
+    case Value::Type::tensor:
+      return false;
   }
   return false;
 }

@@ -1,4 +1,5 @@
 #include "config/python_expression.hpp"
+#include "config/python_strings.hpp"
 #include "config/scalar.hpp"
 
 #include <algorithm>
@@ -10,41 +11,21 @@ namespace {
 
 using Kind = PythonExpression::Kind;
 
-/// Thrown inside this file only: the text is outside the grammar.
-struct NotPython {};
-
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80; }
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || static_cast<unsigned char>(c) >= 0x80;
+}
 bool is_name_part(char c) { return is_name_start(c) || is_digit(c); }
 
 constexpr std::array<std::string_view, 32> keywords{
-    "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "else", "except", "finally", "for", "from",
-    "global", "if", "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield"};
+    "and",      "as",     "assert",  "async", "await", "break",  "class", "continue", "def",  "del",  "elif",
+    "else",     "except", "finally", "for",   "from",  "global", "if",    "import",   "in",   "is",   "lambda",
+    "nonlocal", "not",    "or",      "pass",  "raise", "return", "try",   "while",    "with", "yield"};
 
 int digit_value(char c) {
   if (is_digit(c)) return c - '0';
   const char lower = static_cast<char>(c | 0x20);
   return lower >= 'a' && lower <= 'z' ? lower - 'a' + 10 : 99;
-}
-
-void append_utf8(std::string& text, std::uint32_t code) {
-  if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) throw NotPython();
-  const auto put = [&](std::uint32_t byte) { text += static_cast<char>(byte); };
-  if (code < 0x80) {
-    put(code);
-  } else if (code < 0x800) {
-    put(0xC0 | code >> 6);
-    put(0x80 | (code & 0x3F));
-  } else if (code < 0x10000) {
-    put(0xE0 | code >> 12);
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  } else {
-    put(0xF0 | code >> 18);
-    put(0x80 | (code >> 12 & 0x3F));
-    put(0x80 | (code >> 6 & 0x3F));
-    put(0x80 | (code & 0x3F));
-  }
 }
 
 /// Python reads `\r\n` and `\r` as the end of a line, also inside strings.
@@ -222,7 +203,7 @@ class Parser {
     if (c == '{') return braces();
     if (take("...")) return node(Kind::ellipsis);
     if (is_digit(c) || (c == '.' && rest_.size() > 1 && is_digit(rest_[1]))) return number();
-    if (string_prefix()) return strings();
+    if (starts_python_string(rest_)) return strings();
     if (is_name_start(c)) return name_or_call();
     throw NotPython();
   }
@@ -379,102 +360,17 @@ class Parser {
     return integer(text, 10);
   }
 
-  /// The length of the prefix when a string literal starts here.
-  std::optional<std::size_t> string_prefix() const {
-    std::size_t length = 0;
-    while (length < 2 && length < rest_.size() && std::string_view("rRbBuU").find(rest_[length]) != std::string_view::npos) ++length;
-    if (length == rest_.size() || (rest_[length] != '\'' && rest_[length] != '"')) return std::nullopt;
-    std::string prefix(rest_.substr(0, length));
-    std::ranges::transform(prefix, prefix.begin(), [](char c) { return static_cast<char>(c | 0x20); });
-    constexpr std::array<std::string_view, 6> known{"", "r", "b", "u", "br", "rb"};
-    if (std::ranges::find(known, prefix) == known.end()) return std::nullopt;
-    return length;
-  }
-
   /// Adjacent literals are one.
   PythonExpression strings() {
     std::string text;
     std::optional<bool> bytes;
-    while (const std::optional<std::size_t> prefix = string_prefix()) {
-      bool raw = false, is_bytes = false;
-      for (const char c : rest_.substr(0, *prefix)) {
-        raw = raw || (c | 0x20) == 'r';
-        is_bytes = is_bytes || (c | 0x20) == 'b';
-      }
+    while (starts_python_string(rest_)) {
+      const bool is_bytes = take_python_string(rest_, text);
       if (bytes.value_or(is_bytes) != is_bytes) throw NotPython();
       bytes = is_bytes;
-      rest_.remove_prefix(*prefix);
-      string_body(text, raw, is_bytes);
       skip_space();
     }
     return *bytes ? constant(Bytes{std::move(text)}) : constant(std::move(text));
-  }
-
-  void string_body(std::string& text, bool raw, bool bytes) {
-    const char quote = rest_.front();
-    const std::string triple(3, quote);
-    const bool long_string = rest_.starts_with(triple);
-    const std::string_view end = long_string ? std::string_view(triple) : rest_.substr(0, 1);
-    rest_.remove_prefix(end.size());
-    while (!rest_.starts_with(end)) {
-      if (rest_.empty()) throw NotPython();
-      const char c = rest_.front();
-      if ((c == '\n' || c == '\r') && !long_string) throw NotPython();
-      if (c == '\0' || (bytes && static_cast<unsigned char>(c) >= 0x80)) throw NotPython();
-      if (c == '\\') {
-        if (rest_.size() < 2) throw NotPython();
-        if (raw) {
-          text += rest_.substr(0, 2);
-          rest_.remove_prefix(2);
-        } else {
-          rest_.remove_prefix(1);
-          escape(text, bytes);
-        }
-      } else {
-        text += c;
-        rest_.remove_prefix(1);
-      }
-    }
-    rest_.remove_prefix(end.size());
-  }
-
-  std::uint32_t fixed_digits(std::size_t count) {
-    if (rest_.size() < count) throw NotPython();
-    std::uint32_t code = 0;
-    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + count, code, 16);
-    if (error != std::errc() || end != rest_.data() + count) throw NotPython();
-    rest_.remove_prefix(count);
-    return code;
-  }
-
-  void escape(std::string& text, bool bytes) {
-    constexpr std::string_view letters = "\\'\"abfnrtv";
-    constexpr std::string_view meanings = "\\'\"\a\b\f\n\r\t\v";
-    const char c = rest_.front();
-    const auto put = [&](std::uint32_t code) { bytes ? void(text += static_cast<char>(code)) : append_utf8(text, code); };
-    if (c >= '0' && c <= '7') {
-      std::uint32_t code = 0;
-      for (int i = 0; i < 3 && !rest_.empty() && rest_.front() >= '0' && rest_.front() <= '7'; ++i) {
-        code = code * 8 + static_cast<std::uint32_t>(rest_.front() - '0');
-        rest_.remove_prefix(1);
-      }
-      put(bytes ? code & 0xFF : code);
-      return;
-    }
-    rest_.remove_prefix(1);
-    if (c == '\n') return;
-    if (const std::size_t i = letters.find(c); i != std::string_view::npos) {
-      text += meanings[i];
-    } else if (c == 'x') {
-      put(fixed_digits(2));
-    } else if (!bytes && (c == 'u' || c == 'U')) {
-      put(fixed_digits(c == 'u' ? 4 : 8));
-    } else if (!bytes && c == 'N') {
-      throw NotPython();  // characters by name would need the Unicode database
-    } else {
-      text += '\\';
-      text += c;
-    }
   }
 
   std::string_view rest_;

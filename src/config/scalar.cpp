@@ -5,11 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
-#include <array>
 
 namespace treadle {
 namespace {
@@ -21,8 +21,12 @@ struct Scan {
   std::string_view rest;
 
   bool done() const { return rest.empty(); }
-  bool take(char c) { return take_if([c](char found) { return found == c; }); }
-  bool take_sign() { return take_if([](char c) { return c == '-' || c == '+'; }); }
+  bool take(char c) {
+    return take_if([c](char found) { return found == c; });
+  }
+  bool take_sign() {
+    return take_if([](char c) { return c == '-' || c == '+'; });
+  }
   template <class Predicate>
   bool take_if(Predicate matches) {
     if (rest.empty() || !matches(rest.front())) return false;
@@ -130,7 +134,9 @@ bool is_timestamp(std::string_view text) {
   return scan.done() || (scan.take(':') && scan.take_while(is_digit, 2) == 2 && scan.done());
 }
 
-[[noreturn]] void throw_too_large(std::string_view text) { throw Error(fmt::format("the integer {} does not fit into 64 bits", text)); }
+[[noreturn]] void throw_too_large(std::string_view text) {
+  throw Error(fmt::format("the integer {} does not fit into 64 bits", text));
+}
 
 std::uint64_t parse_magnitude(std::string_view digits, int base, std::string_view whole) {
   std::uint64_t magnitude = 0;
@@ -145,7 +151,8 @@ std::uint64_t parse_sexagesimal(std::string_view digits, std::string_view whole)
   while (true) {
     const std::size_t colon = digits.find(':');
     const std::uint64_t part = parse_magnitude(digits.substr(0, colon), 10, whole);
-    if (__builtin_mul_overflow(total, std::uint64_t{60}, &total) || __builtin_add_overflow(total, part, &total)) throw_too_large(whole);
+    if (__builtin_mul_overflow(total, std::uint64_t{60}, &total) || __builtin_add_overflow(total, part, &total))
+      throw_too_large(whole);
     if (colon == std::string_view::npos) return total;
     digits.remove_prefix(colon + 1);
   }
@@ -221,8 +228,10 @@ ScalarKind resolve_scalar(std::string_view text) noexcept {
 
 Value construct_scalar(ScalarKind kind, std::string_view text) {
   switch (kind) {
-    case ScalarKind::string: return text;
-    case ScalarKind::null: return nullptr;
+    case ScalarKind::string:
+      return text;
+    case ScalarKind::null:
+      return nullptr;
     case ScalarKind::boolean: {
       std::string word(text);
       std::ranges::transform(word, word.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -237,9 +246,11 @@ Value construct_scalar(ScalarKind kind, std::string_view text) {
       if (is_int(text)) return construct_int(text).as_double();
       if (!is_float(text)) throw Error(fmt::format("\"{}\" is no number", text));
       return construct_float(text);
-    case ScalarKind::timestamp: throw Error(fmt::format("{} reads as a date in YAML; put it into quotes", text));
+    case ScalarKind::timestamp:
+      throw Error(fmt::format("{} reads as a date in YAML; put it into quotes", text));
     case ScalarKind::merge:
-    case ScalarKind::value: break;
+    case ScalarKind::value:
+      break;
   }
   throw Error(fmt::format("\"{}\" has a meaning of its own in YAML; put it into quotes", text));
 }

@@ -100,7 +100,8 @@ std::string suggest_keys(const Section& root, std::string_view unknown) {
   const std::string known = known_part(root, unknown);
   const std::string_view rest = unknown.substr(known.empty() ? 0 : known.size() + 1);
   std::vector<std::string> siblings;
-  for (const Entry& entry : known.empty() ? root.entries : find_entry(root, known)->section.entries) siblings.push_back(entry.key);
+  for (const Entry& entry : known.empty() ? root.entries : find_entry(root, known)->section.entries)
+    siblings.push_back(entry.key);
   const std::string_view astray = rest.substr(0, rest.find('.'));
   for (const std::string& sibling : nearest_names(astray, siblings)) {
     const std::string path = join_key(known, sibling) + std::string(rest.substr(astray.size()));
@@ -124,7 +125,8 @@ std::string suggest_keys(const Section& root, std::string_view unknown) {
 void throw_unknown_key(const Section& root, std::string_view key, const Origin& origin) {
   const std::string parent(key.substr(0, key.rfind('.') == std::string_view::npos ? 0 : key.rfind('.')));
   const Entry* above = parent.empty() ? nullptr : find_entry(root, parent);
-  const std::string why = above && !above->is_section ? fmt::format("; {} is a value, not a section", parent) : suggest_keys(root, key);
+  const std::string why =
+      above && !above->is_section ? fmt::format("; {} is a value, not a section", parent) : suggest_keys(root, key);
   throw ConfigError(fmt::format("{}: unknown config key \"{}\"{}", origin.to_string(), key, why), std::string(key));
 }
 

@@ -66,7 +66,8 @@ const Entry* find_entry(const Section& root, std::string_view key);
 /// The full paths of everything below `section`, leaves and sections.
 std::vector<std::string> all_keys(const Section& section, bool with_sections);
 
-/// ` (did you mean "A" or "B"?)` for a key that `root` lacks: a sibling with a similar name, the same last part elsewhere, a similar path.
+/// ` (did you mean "A" or "B"?)` for a key that `root` lacks: a sibling with a similar name, the same last part elsewhere, a
+/// similar path.
 std::string suggest_keys(const Section& root, std::string_view unknown);
 
 /// The ConfigError for a key that `root` lacks.

@@ -54,7 +54,8 @@ std::string_view name_of(std::string_view key) { return key.substr(key.rfind('.'
 
 const Entry& require(Section& root, std::string_view key) {
   const Entry* entry = find_entry(root, key);
-  if (!entry) throw ConfigError(fmt::format("the config cannot be translated between versions: it has no key {}", key), std::string(key));
+  if (!entry)
+    throw ConfigError(fmt::format("the config cannot be translated between versions: it has no key {}", key), std::string(key));
   return *entry;
 }
 
@@ -116,7 +117,8 @@ void downgrade_step(Section& root, int from_version) {
 
 Entry& version_entry(Section& root) {
   Entry* entry = root.find("VERSION");
-  if (!entry || !entry->value.is(Value::Type::integer)) throw ConfigError("a config is translated by its VERSION, which this one lacks", "VERSION");
+  if (!entry || !entry->value.is(Value::Type::integer))
+    throw ConfigError("a config is translated by its VERSION, which this one lacks", "VERSION");
   return *entry;
 }
 

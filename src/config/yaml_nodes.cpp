@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <sstream>
 
 namespace treadle {
@@ -16,7 +17,8 @@ namespace {
 constexpr int max_height = 500;
 constexpr int max_nodes = 1'000'000;
 
-[[noreturn]] void throw_not_yaml(const std::string& source, int line, int column, std::uint64_t offset, std::string_view problem) {
+[[noreturn]] void throw_not_yaml(const std::string& source, int line, int column, std::uint64_t offset,
+                                 std::string_view problem) {
   throw FormatError(fmt::format("not valid YAML in line {}, column {}: {}", line, column, problem), source, offset);
 }
 
@@ -61,7 +63,8 @@ void check_characters(std::string_view text, const std::string& source) {
   }
 }
 
-/// yaml-cpp 0.7 gives the escapes `\N` and `\_` as bare Latin-1 bytes. As the source is UTF-8, a stray byte can come from nowhere else.
+/// yaml-cpp 0.7 gives the escapes `\N` and `\_` as bare Latin-1 bytes. As the source is UTF-8, a stray byte can come from nowhere
+/// else.
 std::string with_whole_characters(const std::string& value) {
   std::string result;
   for (std::size_t i = 0; i < value.size();) {
@@ -78,9 +81,13 @@ class NodeBuilder final : public YAML::EventHandler {
   explicit NodeBuilder(const std::string& source) : source_(source) {}
 
   YamlNode root;
+  YAML::Mark last_scalar;
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
+  void OnAnchor(const YAML::Mark& mark, const std::string& name) override {
+    if (!names_.insert(name).second) throw_not_yaml(source_, mark, fmt::format("a second anchor &{}", name));
+  }
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { OnScalar(mark, "?", anchor, ""); }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto found = anchors_.find(anchor);
@@ -91,11 +98,13 @@ class NodeBuilder final : public YAML::EventHandler {
     add(std::move(copy), 0);
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+    last_scalar = mark;
     YamlNode node = make(YamlNode::Kind::scalar, mark, tag);
     node.text = with_whole_characters(value);
     add(std::move(node), anchor);
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     open_.push_back({make(YamlNode::Kind::sequence, mark, tag), anchor});
   }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
@@ -134,7 +143,8 @@ class NodeBuilder final : public YAML::EventHandler {
     YamlNode& parent = open_.back().node;
     parent.height = std::max(parent.height, node.height + 1);
     parent.size += node.size;
-    if (parent.height > max_height) throw FormatError(fmt::format("line {}: nested deeper than {}", node.line, max_height), source_);
+    if (parent.height > max_height)
+      throw FormatError(fmt::format("line {}: nested deeper than {}", node.line, max_height), source_);
     if (parent.size > max_nodes) throw FormatError(fmt::format("line {}: more than {} values", node.line, max_nodes), source_);
     parent.children.push_back(std::move(node));
   }
@@ -142,12 +152,37 @@ class NodeBuilder final : public YAML::EventHandler {
   const std::string& source_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, YamlNode> anchors_;
+  std::set<std::string> names_;
 };
+
+/// yaml-cpp 0.7 lets the end of the file close a quoted scalar, which swallows the rest of the file. Such a scalar is the last
+/// one.
+void check_last_quote(std::string_view text, const std::string& source, const YAML::Mark& mark) {
+  std::string_view rest = text.substr(std::min(text.size(), static_cast<std::size_t>(std::max(mark.pos, 0))));
+  while (rest.starts_with('&') || rest.starts_with('!')) {  // anchor and tag come before the quote
+    rest.remove_prefix(std::min(rest.find_first_of(" \t\n"), rest.size()));
+    rest.remove_prefix(std::min(rest.find_first_not_of(" \t\n"), rest.size()));
+  }
+  if (!rest.starts_with('"') && !rest.starts_with('\'')) return;
+  const char quote = rest.front();
+  for (std::size_t i = 1; i < rest.size(); ++i) {
+    if (quote == '"' && rest[i] == '\\') {
+      ++i;
+    } else if (rest[i] == quote) {
+      const bool doubled = quote == '\'' && i + 1 < rest.size() && rest[i + 1] == quote;  // stands for one, inside the text
+      if (!doubled) return;
+      ++i;
+    }
+  }
+  throw_not_yaml(source, mark, "a quote that is never closed");
+}
 
 }  // namespace
 
 YamlNode parse_yaml(std::string_view text, const std::string& source) {
+  constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   check_characters(text, source);
+  if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
   std::istringstream stream{std::string(text)};
   NodeBuilder builder(source);
   try {
@@ -156,6 +191,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& source) {
       builder.root.tag = "?";
       return std::move(builder.root);
     }
+    check_last_quote(text, source, builder.last_scalar);
     YamlNode first = std::move(builder.root);
     if (parser.HandleNextDocument(builder)) throw FormatError("a config has one YAML document, this file has several", source);
     return first;

@@ -12,7 +12,8 @@ struct YamlNode {
   Kind kind = Kind::scalar;
   int line = 0;  ///< counted from 1, like `column`
   int column = 0;
-  /// "?" for a plain scalar or an untagged collection, "!" for a quoted scalar, else the tag in full ("tag:yaml.org,2002:int", "!mine").
+  /// "?" for a plain scalar or an untagged collection, "!" for a quoted scalar, else the tag in full ("tag:yaml.org,2002:int",
+  /// "!mine").
   std::string tag;
   std::string text;
   std::vector<YamlNode> children;  ///< items, or key, value, key, value, …
@@ -20,8 +21,9 @@ struct YamlNode {
   int size = 1;                    ///< nodes in it; bounded
 };
 
-/// The only document of `text`; an empty one is a plain empty scalar. FormatError with file, line, column and offset when it is not YAML, not UTF-8, holds
-/// several documents, an alias that contains itself, or more than a config can sensibly have (nesting of 500, a million nodes).
+/// The only document of `text`; an empty one is a plain empty scalar. FormatError with file, line, column and offset when it is
+/// not YAML, not UTF-8, holds several documents, an alias that contains itself, or more than a config can sensibly have (nesting
+/// of 500, a million nodes).
 YamlNode parse_yaml(std::string_view text, const std::string& source);
 
 }  // namespace treadle

@@ -55,7 +55,8 @@ class Reader {
 
   [[noreturn]] void fail(const YamlNode& node, const std::string& path, std::string_view problem) const {
     const std::string where = origin(node).to_string();
-    throw ConfigError(path.empty() ? fmt::format("{}: {}", where, problem) : fmt::format("{}: {}: {}", where, path, problem), path);
+    throw ConfigError(path.empty() ? fmt::format("{}: {}", where, problem) : fmt::format("{}: {}: {}", where, path, problem),
+                      path);
   }
 
  private:
@@ -71,7 +72,8 @@ class Reader {
 
   /// Keys and values with `<<` resolved: what is merged in comes first, so that the mapping's own keys win.
   std::vector<Pair> pairs(const YamlNode& mapping) const {
-    if (mapping.tag != "?" && mapping.tag != "!" && mapping.tag != "tag:yaml.org,2002:map" && mapping.tag != "tag:yaml.org,2002:python/dict") {
+    if (mapping.tag != "?" && mapping.tag != "!" && mapping.tag != "tag:yaml.org,2002:map" &&
+        mapping.tag != "tag:yaml.org,2002:python/dict") {
       fail(mapping, {}, fmt::format("the tag {} is not for configs", mapping.tag));
     }
     std::vector<Pair> merged, own;
@@ -108,9 +110,12 @@ class Reader {
 
   Value value(const YamlNode& node, const std::string& path) const {
     switch (node.kind) {
-      case YamlNode::Kind::scalar: return scalar(node, path);
-      case YamlNode::Kind::sequence: return sequence(node, path);
-      case YamlNode::Kind::mapping: break;
+      case YamlNode::Kind::scalar:
+        return scalar(node, path);
+      case YamlNode::Kind::sequence:
+        return sequence(node, path);
+      case YamlNode::Kind::mapping:
+        break;
     }
     Dict dict;
     for (const auto& [key, child] : pairs(node)) {
@@ -129,7 +134,8 @@ class Reader {
   Value sequence(const YamlNode& node, const std::string& path) const {
     if (node.tag == eval_tag) return evaluated(node, path);
     if (node.tag == "tag:yaml.org,2002:python/tuple") return items<Tuple>(node, path);
-    if (node.tag == "?" || node.tag == "!" || node.tag == "tag:yaml.org,2002:seq" || node.tag == "tag:yaml.org,2002:python/list") {
+    if (node.tag == "?" || node.tag == "!" || node.tag == "tag:yaml.org,2002:seq" ||
+        node.tag == "tag:yaml.org,2002:python/list") {
       return items<List>(node, path);
     }
     fail(node, path, fmt::format("the tag {} is not for configs", node.tag));

@@ -7,8 +7,10 @@ namespace treadle {
 namespace {
 
 Config tree() {
-  return Config::parse("FLAG: true\nCOUNT: 3\nRATE: 0.5\nNAME: x\nINTS: (1, 2)\nMIXED: [1, 2.5]\nNAMES: [a, b]\nNOTHING: null\nSECTION:\n  KEY: 1\n  DEEP: {ER: z}\n",
-                       "t.yaml");
+  return Config::parse(
+      "FLAG: true\nCOUNT: 3\nRATE: 0.5\nNAME: x\nINTS: (1, 2)\nMIXED: [1, 2.5]\nNAMES: [a, b]\nNOTHING: null\nSECTION:\n  KEY: "
+      "1\n  DEEP: {ER: z}\n",
+      "t.yaml");
 }
 
 TEST(Access, EveryGetter) {

@@ -18,9 +18,11 @@ std::string dumped(const Value& value) {
 }
 
 TEST(Dump, LayoutOfPyYaml) {
-  const Config config = Config::parse("Z: {B: [1, [2, 3], []], A: {}}\nM: (1, 2)\nE: ()\nB: true\nN: null\nF: 1e-5\nI: -.inf\nS: ''\n");
-  EXPECT_EQ(config.dump(),
-            "B: true\nE: []\nF: 1.0e-05\nI: -.inf\nM:\n- 1\n- 2\nN: null\nS: ''\nZ:\n  A: {}\n  B:\n  - 1\n  - - 2\n    - 3\n  - []\n");
+  const Config config =
+      Config::parse("Z: {B: [1, [2, 3], []], A: {}}\nM: (1, 2)\nE: ()\nB: true\nN: null\nF: 1e-5\nI: -.inf\nS: ''\n");
+  EXPECT_EQ(
+      config.dump(),
+      "B: true\nE: []\nF: 1.0e-05\nI: -.inf\nM:\n- 1\n- 2\nN: null\nS: ''\nZ:\n  A: {}\n  B:\n  - 1\n  - - 2\n    - 3\n  - []\n");
   EXPECT_EQ(Config().dump(), "{}\n");
 }
 

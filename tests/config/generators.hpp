@@ -12,9 +12,9 @@ namespace treadle {
 /// Printable text of every width of UTF-8, and text that looks like something else.
 inline rc::Gen<std::string> any_text() {
   const auto piece = rc::gen::element<std::string>(
-      "a", "Z", "0", "1", "9", " ", "  ", "'", "\"", "\\", "#", ":", ": ", "-", "- ", "?", ",", ".", "_", "e", "x", "(", ")", "[", "]", "{", "}",
-      "&", "*", "!", "|", ">", "%", "@", "`", "=", "<<", "~", "\n", "\t", "\r", "é", "\xC2\xA0", "\xC2\x85", "\u2028", "\u65E5", "\U0001F600",
-      "None", "True", "null", "yes", "1e3", "1:30", "017");
+      "a", "Z", "0", "1", "9", " ", "  ", "'", "\"", "\\", "#", ":", ": ", "-", "- ", "?", ",", ".", "_", "e", "x", "(", ")", "[",
+      "]", "{", "}", "&", "*", "!", "|", ">", "%", "@", "`", "=", "<<", "~", "\n", "\t", "\r", "é", "\xC2\xA0", "\xC2\x85",
+      "\u2028", "\u65E5", "\U0001F600", "None", "True", "null", "yes", "1e3", "1:30", "017");
   return rc::gen::map(rc::gen::container<std::vector<std::string>>(piece), [](const std::vector<std::string>& pieces) {
     std::string text;
     for (const std::string& part : pieces) text += part;
@@ -39,7 +39,8 @@ inline rc::Gen<Value> any_scalar() {
 /// A leaf of a config: scalars, Lists and Tuples of `depth` levels.
 inline rc::Gen<Value> any_leaf(int depth) {
   if (depth == 0) return any_scalar();
-  const auto items = rc::gen::resize(4, rc::gen::container<std::vector<Value>>(rc::gen::lazy([depth] { return any_leaf(depth - 1); })));
+  const auto items =
+      rc::gen::resize(4, rc::gen::container<std::vector<Value>>(rc::gen::lazy([depth] { return any_leaf(depth - 1); })));
   const auto list = rc::gen::map(items, [](const std::vector<Value>& values) {
     List result;
     for (const Value& value : values) result.push_back(value);

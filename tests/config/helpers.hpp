@@ -58,7 +58,8 @@ std::string message_of(const Action& action) {
 template <class E, class Action>
 void expect_message(const Action& action, const std::vector<std::string>& parts) {
   const std::string message = message_of<E>(action);
-  for (const std::string& part : parts) EXPECT_NE(message.find(part), std::string::npos) << "\"" << message << "\" lacks \"" << part << "\"";
+  for (const std::string& part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << "\"" << message << "\" lacks \"" << part << "\"";
 }
 
 inline void expect_value(const Value& found, const Value& expected) {

@@ -7,19 +7,25 @@ namespace treadle {
 namespace {
 
 Config tree() {
-  return Config::parse("FLAG: false\nCOUNT: 1\nRATE: 0.5\nNAME: x\nLIST: [1]\nTUPLE: (1,)\nNOTHING: null\nSECTION:\n  KEY: 1\n  OTHER: {DEEP: 2}\n");
+  return Config::parse(
+      "FLAG: false\nCOUNT: 1\nRATE: 0.5\nNAME: x\nLIST: [1]\nTUPLE: (1,)\nNOTHING: null\nSECTION:\n  KEY: 1\n  OTHER: {DEEP: "
+      "2}\n");
 }
 
-void apply(Config& config, std::vector<std::string> overrides) { config.merge_from_list(std::span<const std::string>(overrides)); }
+void apply(Config& config, std::vector<std::string> overrides) {
+  config.merge_from_list(std::span<const std::string>(overrides));
+}
 
 TEST(Merge, EveryPairOfTypes) {
-  const std::vector<std::pair<std::string, Value>> values{
-      {"FLAG", true}, {"COUNT", 7}, {"RATE", 1.5}, {"NAME", "text"}, {"LIST", List{2}}, {"TUPLE", Tuple{3}}, {"NOTHING", nullptr}};
+  const std::vector<std::pair<std::string, Value>> values{{"FLAG", true},      {"COUNT", 7},      {"RATE", 1.5},
+                                                          {"NAME", "text"},    {"LIST", List{2}}, {"TUPLE", Tuple{3}},
+                                                          {"NOTHING", nullptr}};
   for (const auto& [key, unused] : values) {
     for (const auto& [from, value] : values) {
       Config config = tree();
       const bool sequences = (key == "LIST" || key == "TUPLE") && (from == "LIST" || from == "TUPLE");
-      const bool allowed = key == from || key == "NOTHING" || from == "NOTHING" || sequences || (key == "RATE" && from == "COUNT");
+      const bool allowed =
+          key == from || key == "NOTHING" || from == "NOTHING" || sequences || (key == "RATE" && from == "COUNT");
       if (!allowed) {
         expect_message<ConfigError>([&] { config.set(key, value); }, {key, "found " + std::string(to_string(value.type()))});
         expect_value(config.at(key), tree().at(key));
@@ -58,12 +64,16 @@ TEST(Merge, AnUnknownKeySaysWhereAndWhatIsNear) {
   Config config = default_config();
   const Folder folder;
   const auto file = folder.write("a.yaml", "VERSION: 2\nSOLVER:\n  BASE_LRR: 0.1\n");
-  expect_message<ConfigError>([&] { config.merge_from_file(file); }, {file.string() + ":3", "\"SOLVER.BASE_LRR\"", "did you mean \"SOLVER.BASE_LR\""});
-  expect_message<ConfigError>([&] { apply(config, {"SOVLER.MAX_ITER", "1"}); }, {"command line", "\"SOVLER.MAX_ITER\"", "\"SOLVER.MAX_ITER\""});
-  expect_message<ConfigError>([&] { apply(config, {"SOLVER.EVAL_PERIOD", "1"}); }, {"\"SOLVER.EVAL_PERIOD\"", "\"TEST.EVAL_PERIOD\""});
+  expect_message<ConfigError>([&] { config.merge_from_file(file); },
+                              {file.string() + ":3", "\"SOLVER.BASE_LRR\"", "did you mean \"SOLVER.BASE_LR\""});
+  expect_message<ConfigError>([&] { apply(config, {"SOVLER.MAX_ITER", "1"}); },
+                              {"command line", "\"SOVLER.MAX_ITER\"", "\"SOLVER.MAX_ITER\""});
+  expect_message<ConfigError>([&] { apply(config, {"SOLVER.EVAL_PERIOD", "1"}); },
+                              {"\"SOLVER.EVAL_PERIOD\"", "\"TEST.EVAL_PERIOD\""});
   expect_message<ConfigError>([&] { apply(config, {"solver.base_lr", "1"}); }, {"\"solver.base_lr\"", "\"SOLVER.BASE_LR\""});
   expect_message<ConfigError>([&] { apply(config, {"MAX_ITER", "1"}); }, {"\"SOLVER.MAX_ITER\""});
-  expect_message<ConfigError>([&] { apply(config, {"SOLVER.STEPS.0", "1"}); }, {"\"SOLVER.STEPS.0\"", "SOLVER.STEPS is a value, not a section"});
+  expect_message<ConfigError>([&] { apply(config, {"SOLVER.STEPS.0", "1"}); },
+                              {"\"SOLVER.STEPS.0\"", "SOLVER.STEPS is a value, not a section"});
   expect_message<ConfigError>([&] { apply(config, {"SOLVER.BASE_LR=0.1", "1"}); }, {"\"SOLVER.BASE_LR=0.1\"", "SOLVER.BASE_LR"});
   const std::string hopeless = message_of<ConfigError>([&] { apply(config, {"QQQQQQQQQQ", "1"}); });
   EXPECT_EQ(hopeless.find("did you mean"), std::string::npos) << hopeless;
@@ -84,14 +94,15 @@ TEST(Merge, AWrongTypeSaysWhatWasExpectedAndBothOrigins) {
   const auto first = folder.write("a.yaml", "\nCOUNT: 5\n");
   const auto second = folder.write("b.yaml", "COUNT: many\n");
   config.merge_from_file(first);
-  expect_message<ConfigError>([&] { config.merge_from_file(second); },
-                              {second.string() + ":1", "COUNT", "expects int", "5", first.string() + ":2", "found string 'many'"});
+  expect_message<ConfigError>([&] { config.merge_from_file(second); }, {second.string() + ":1", "COUNT", "expects int", "5",
+                                                                        first.string() + ":2", "found string 'many'"});
   expect_message<ConfigError>([&] { apply(config, {"FLAG", "yes"}); }, {"command line", "FLAG", "expects bool", "True or False"});
   expect_message<ConfigError>([&] { apply(config, {"NAME", "123"}); }, {"NAME", "expects string", "found int 123", "\"'123'\""});
   apply(config, {"NAME", "'123'"});
   EXPECT_EQ(config.get_string("NAME"), "123");
   const auto section = folder.write("c.yaml", "SECTION: 5\n");
-  expect_message<ConfigError>([&] { config.merge_from_file(section); }, {section.string() + ":1", "SECTION", "section", "found int 5"});
+  expect_message<ConfigError>([&] { config.merge_from_file(section); },
+                              {section.string() + ":1", "SECTION", "section", "found int 5"});
   const auto leaf = folder.write("d.yaml", "COUNT:\n  A: 1\n");
   expect_message<ConfigError>([&] { config.merge_from_file(leaf); }, {leaf.string() + ":1", "COUNT", "5", first.string() + ":2"});
   const std::string long_text = message_of<ConfigError>([&] { apply(config, {"COUNT", std::string(5000, 'x')}); });
@@ -210,7 +221,8 @@ TEST(Merge, RetiredKeys) {
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_NE(lines[0].find("OLD.ONE"), std::string::npos);
   const auto file = folder.write("a.yaml", "OLD:\n  TWO: 1\n");
-  expect_message<ConfigError>([&] { apply(config, {"OLD.TWO", "1"}); }, {"command line", "OLD.TWO", "SECTION.KEY", "it counts from 1 now"});
+  expect_message<ConfigError>([&] { apply(config, {"OLD.TWO", "1"}); },
+                              {"command line", "OLD.TWO", "SECTION.KEY", "it counts from 1 now"});
   config.register_deprecated_key("GONE");
   config.merge_from_file(folder.write("b.yaml", "GONE: 1\nCOUNT: 6\n"));
   EXPECT_EQ(config.get_int("COUNT"), 6);  // one that exists still takes values from files, as in yacs

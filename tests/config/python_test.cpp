@@ -43,18 +43,74 @@ TEST(PythonLiteral, Numbers) {
 }
 
 TEST(PythonLiteral, TextThatIsNoLiteralStandsForItself) {
-  for (const char* text :
-       {"", " ", "abc", "a.b", "0777", "1__0", "1_", "_1", "0x", "0x_", "1e", "1.5e", "1.2.3", "--3", "-True", "not True", "1+1", "2*3", "(1", "1)",
-        "[1,,2]", "(,)", ",", "1 2", "'a", "'a''", "\"a\nb\"", "'a'\n'b'", "f'a'", "'a' b'c'", "b'\xC3\xA9'", "{1: 2", "{1, 2: 3}", "{1: 2, 3}", "[x for x in (1,)]",
-        "set(1)", "dict()", "1 if 2 else 3", "*a", "x=1", "1;", "/a/b", "http://a", "a,b", "#", "\n 1", "'\\x4'", "'\\u12'", "'\\ud800'", "0b12", "0o8",
-        "1.0 2", "None.a", "Nonea", "true", "[1] + [2]", "'a' + 'b'", "1 < 2"}) {
+  for (const char* text : {"",
+                           " ",
+                           "abc",
+                           "a.b",
+                           "0777",
+                           "1__0",
+                           "1_",
+                           "_1",
+                           "0x",
+                           "0x_",
+                           "1e",
+                           "1.5e",
+                           "1.2.3",
+                           "--3",
+                           "-True",
+                           "not True",
+                           "1+1",
+                           "2*3",
+                           "(1",
+                           "1)",
+                           "[1,,2]",
+                           "(,)",
+                           ",",
+                           "1 2",
+                           "'a",
+                           "'a''",
+                           "\"a\nb\"",
+                           "'a'\n'b'",
+                           "f'a'",
+                           "'a' b'c'",
+                           "b'\xC3\xA9'",
+                           "{1: 2",
+                           "{1, 2: 3}",
+                           "{1: 2, 3}",
+                           "[x for x in (1,)]",
+                           "set(1)",
+                           "dict()",
+                           "1 if 2 else 3",
+                           "*a",
+                           "x=1",
+                           "1;",
+                           "/a/b",
+                           "http://a",
+                           "a,b",
+                           "#",
+                           "\n 1",
+                           "'\\x4'",
+                           "'\\u12'",
+                           "'\\ud800'",
+                           "0b12",
+                           "0o8",
+                           "1.0 2",
+                           "None.a",
+                           "Nonea",
+                           "true",
+                           "[1] + [2]",
+                           "'a' + 'b'",
+                           "1 < 2"}) {
     EXPECT_EQ(outcome(text), Literal::Outcome::not_literal) << text;
   }
 }
 
 TEST(PythonLiteral, WhatNoConfigCanHoldIsRefused) {
-  for (const char* text : {"1j", "1 + 2j", "-1.5-2j", "(1, 2j)", "...", "(..., 1)", "b'a'", "b'a' b'b'", "{1, 2}", "set()", "{[]: 1}", "{1.5: 2}",
-                           "{(1,): 2}", "{None: 1}", "{True: 1}", "9223372036854775808", "-9223372036854775809", "1" "00000000000000000000"}) {
+  for (const char* text :
+       {"1j", "1 + 2j", "-1.5-2j", "(1, 2j)", "...", "(..., 1)", "b'a'", "b'a' b'b'", "{1, 2}", "set()", "{[]: 1}", "{1.5: 2}",
+        "{(1,): 2}", "{None: 1}", "{True: 1}", "9223372036854775808", "-9223372036854775809",
+        "1"
+        "00000000000000000000"}) {
     EXPECT_EQ(outcome(text), Literal::Outcome::refused) << text;
     EXPECT_FALSE(parse_literal(text).what.empty());
   }
@@ -148,11 +204,31 @@ TEST(PythonEvaluate, Arithmetic) {
 }
 
 TEST(PythonEvaluate, RefusesWhatIsMore) {
-  for (const char* text :
-       {"__import__('os').system('true')", "open('x')", "x", "().__class__", "lambda: 1", "'a' * 1000000000", "[1] * 5", "2 ** 64", "3 ** 10 ** 9",
-        "1 / 0", "1 % 0", "1.0 // 0", "0 ** -1", "(-8) ** 0.5", "range(10 ** 12)", "[x for x in 5]", "int('7')", "max([])", "range(1, 2, 0)",
-        "9223372036854775807 + 1", "int(1e300)", "{1: 2}", "-[1]", "range(0.5)",
-        "[[[[y for y in range(100)] for y in range(100)] for y in range(100)] for y in range(100)]"}) {
+  for (const char* text : {"__import__('os').system('true')",
+                           "open('x')",
+                           "x",
+                           "().__class__",
+                           "lambda: 1",
+                           "'a' * 1000000000",
+                           "[1] * 5",
+                           "2 ** 64",
+                           "3 ** 10 ** 9",
+                           "1 / 0",
+                           "1 % 0",
+                           "1.0 // 0",
+                           "0 ** -1",
+                           "(-8) ** 0.5",
+                           "range(10 ** 12)",
+                           "[x for x in 5]",
+                           "int('7')",
+                           "max([])",
+                           "range(1, 2, 0)",
+                           "9223372036854775807 + 1",
+                           "int(1e300)",
+                           "{1: 2}",
+                           "-[1]",
+                           "range(0.5)",
+                           "[[[[y for y in range(100)] for y in range(100)] for y in range(100)] for y in range(100)]"}) {
     message_of<Error>([&] { evaluate_python(text); });
   }
 }

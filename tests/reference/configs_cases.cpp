@@ -63,11 +63,15 @@ bool is_mended(std::string_view rule) {
 
 std::optional<Value> to_value(const Json& json) {
   switch (json.type()) {
-    case Json::value_t::null: return Value();
-    case Json::value_t::boolean: return Value(json.get<bool>());
+    case Json::value_t::null:
+      return Value();
+    case Json::value_t::boolean:
+      return Value(json.get<bool>());
     case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned: return Value(json.get<std::int64_t>());
-    case Json::value_t::string: return Value(json.get<std::string>());
+    case Json::value_t::number_unsigned:
+      return Value(json.get<std::int64_t>());
+    case Json::value_t::string:
+      return Value(json.get<std::string>());
     case Json::value_t::array: {
       List list;
       for (const Json& item : json) {
@@ -77,8 +81,10 @@ std::optional<Value> to_value(const Json& json) {
       }
       return Value(std::move(list));
     }
-    case Json::value_t::object: break;
-    default: return std::nullopt;
+    case Json::value_t::object:
+      break;
+    default:
+      return std::nullopt;
   }
   if (json.contains("tuple")) {
     const std::optional<Value> items = to_value(json["tuple"]);

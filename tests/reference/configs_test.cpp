@@ -77,7 +77,8 @@ void expect_error(const Thrown& thrown, const Json& raised) {
   }
 }
 
-void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected, bool lists_only = false) {
+void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected,
+                 bool lists_only = false) {
   for (const auto& [key, value] : expected) {
     const auto entry = found.find(key);
     if (entry == found.end()) {
@@ -88,7 +89,8 @@ void expect_same(const std::map<std::string, Value>& found, const std::map<std::
     EXPECT_TRUE(identical(lists_only ? tuples_as_lists(ours) : ours, lists_only ? tuples_as_lists(value) : value))
         << key << ": " << describe(ours) << " where Python has " << describe(value);
   }
-  for (const auto& [key, value] : found) EXPECT_TRUE(expected.contains(key)) << key << " = " << describe(value) << " is not Python's";
+  for (const auto& [key, value] : found)
+    EXPECT_TRUE(expected.contains(key)) << key << " = " << describe(value) << " is not Python's";
 }
 
 std::map<std::string, Value> to_leaves(const Json& pairs) {
@@ -153,7 +155,8 @@ void expect_dump_lines(const Config& config, const Json& expect) {
   if (!expect.contains("dump_lines")) return;
   const Config fresh = default_config();
   for (const auto& [key, value] : changed_leaves(fresh, config)) {
-    const bool tuple_without_default = value.is(Value::Type::tuple) && (!fresh.contains(key) || !fresh.at(key).is(Value::Type::tuple));
+    const bool tuple_without_default =
+        value.is(Value::Type::tuple) && (!fresh.contains(key) || !fresh.at(key).is(Value::Type::tuple));
     if ((has_nested_tuple(value) || tuple_without_default) && is_mended("dump-restores")) return;
     if (dump_may_differ(value)) return;
   }
@@ -206,12 +209,12 @@ std::vector<std::string> relative_files(const Config& config, const std::filesys
   return files;
 }
 
-#define TREADLE_FOR_EACH_CASE(one, kind)     \
-  for (const Json& one : cases_of(kind))     \
+#define TREADLE_FOR_EACH_CASE(one, kind) \
+  for (const Json& one : cases_of(kind)) \
     if (::testing::ScopedTrace trace_of_case(__FILE__, __LINE__, one.at("id").get<std::string>()); true)
 
 TEST(ReferenceConfigs, EveryKindHasATest) {
-  const std::set<std::string> known{"defaults",  "yaml_file",  "yaml_error", "yaml_file_new_allowed",
+  const std::set<std::string> known{"defaults", "yaml_file",  "yaml_error", "yaml_file_new_allowed",
                                     "yaml_set", "merge_list", "ops",        "auto_scale_workers"};
   for (const Json& one : cases_of("")) EXPECT_TRUE(known.contains(one.at("kind"))) << one.at("kind");
 }
@@ -319,7 +322,8 @@ TEST(ReferenceConfigs, YamlText) {
     if (input.contains("prepared")) prepare(config, input["prepared"]);
     LogLines log;
     const Thrown thrown = thrown_by([&] {
-      config.merge_from_file(folder.path() / input.at("load").get<std::string>(), {.evaluate = input.value("allow_unsafe", true)});
+      config.merge_from_file(folder.path() / input.at("load").get<std::string>(),
+                             {.evaluate = input.value("allow_unsafe", true)});
     });
     if (has_big_integer(expect) && is_mended("integers-of-64-bits")) {
       EXPECT_EQ(thrown.kind, Thrown::Kind::config) << thrown.message;
@@ -345,7 +349,8 @@ TEST(ReferenceConfigs, YamlText) {
     EXPECT_EQ(log.warnings.size(), warnings_of(expect));
     std::vector<std::string> chain;
     for (const std::string& file : files_once(expect["base_chain"])) {
-      chain.push_back(std::filesystem::path(bytes_of(file, folder.path().string())).lexically_relative(folder.path()).lexically_normal());
+      chain.push_back(
+          std::filesystem::path(bytes_of(file, folder.path().string())).lexically_relative(folder.path()).lexically_normal());
     }
     EXPECT_EQ(relative_files(config, folder.path()), chain);
     expect_dump_lines(config, expect);
@@ -366,7 +371,8 @@ TEST(ReferenceConfigs, Overrides) {
     bool replaces_section = false;
     for (std::size_t i = 1; i < input["list"].size(); i += 2) {
       const Json& key = input["list"][i - 1];
-      replaces_section = replaces_section || (input["list"][i].is_object() && key.is_string() && config.is_section(key.get<std::string>()));
+      replaces_section =
+          replaces_section || (input["list"][i].is_object() && key.is_string() && config.is_section(key.get<std::string>()));
     }
     const bool refused = (input.value("frozen", false) && is_mended("frozen-refuses-merges")) ||
                          (expect.contains("dump_raised") && is_mended("undumpable-literals-refused")) ||

@@ -17,29 +17,30 @@ struct ConfigState;
 
 /// Where a value was last set.
 struct Origin {
-  std::string source;  ///< the path of a YAML file as it was opened, or "default", "command line", "code"
-  int line = 0;        ///< counted from 1; 0 where there are no lines
+  std::string source;             ///< the path of a YAML file as it was opened, or "default", "command line", "code"
+  int line = 0;                   ///< counted from 1; 0 where there are no lines
   std::string to_string() const;  ///< `configs/a.yaml:12`, `default`
   bool operator==(const Origin&) const = default;
 };
 
 struct ConfigLoadOptions {
-  /// Compute `!!python/object/apply:eval ["…"]` where the text is arithmetic, lists, one-variable comprehensions and the functions
-  /// range, int, float, list, tuple, abs, min, max. Nothing else can be reached from such a text. When false, the tag is refused.
+  /// Compute `!!python/object/apply:eval ["…"]` where the text is arithmetic, lists, one-variable comprehensions and the
+  /// functions range, int, float, list, tuple, abs, min, max. Nothing else can be reached from such a text. When false, the tag
+  /// is refused.
   bool evaluate = true;
 };
 
 /// The settings of a run: a tree of sections whose leaves are null, bool, int, float, string, List, Tuple or Dict. A dotted path
 /// ("SOLVER.BASE_LR") names a key. Keys keep the order in which they were declared; every leaf knows its Origin.
 ///
-/// The files are Detectron2's: YAML 1.1 scalars as PyYAML resolves them, `_BASE_`, VERSION. As in yacs, a string that comes from a file or
-/// from the command line is read once more as a Python literal (`(60000, 80000)`, `1e-4`, `None`), and a new value must have the type of the
-/// old one. Exceptions to that: List and Tuple turn into each other; null may replace any leaf, and a null leaf takes any type; and
-/// (unlike yacs) an integer is accepted for a float.
+/// The files are Detectron2's: YAML 1.1 scalars as PyYAML resolves them, `_BASE_`, VERSION. As in yacs, a string that comes from
+/// a file or from the command line is read once more as a Python literal (`(60000, 80000)`, `1e-4`, `None`), and a new value must
+/// have the type of the old one. Exceptions to that: List and Tuple turn into each other; null may replace any leaf, and a null
+/// leaf takes any type; and (unlike yacs) an integer is accepted for a float.
 ///
-/// A call that throws changes nothing. Errors are ConfigErrors of one line (file, line, key, expected, found); IoError for a file that cannot be
-/// read; FormatError (file, line, column, offset) for one that is not YAML.
-/// A value type; copies are deep and keep the frozen state. Threads may read one Config at the same time; changing it needs exclusion.
+/// A call that throws changes nothing. Errors are ConfigErrors of one line (file, line, key, expected, found); IoError for a file
+/// that cannot be read; FormatError (file, line, column, offset) for one that is not YAML. A value type; copies are deep and keep
+/// the frozen state. Threads may read one Config at the same time; changing it needs exclusion.
 class Config {
  public:
   Config();
@@ -53,9 +54,10 @@ class Config {
   /// Lines are counted unless `source` is "default". `_BASE_` is not followed.
   static Config parse(std::string_view yaml, const std::string& source = "text");
 
-  /// Takes over the values of a YAML file. `_BASE_: path`, or a list of them, is merged first (relative to the naming file, `~` expanded; a
-  /// cycle is an error). A file whose VERSION is older than this tree's has its keys translated; a newer one is refused; without VERSION it is
-  /// guessed from the keys, with a warning. Every key must exist here, but for sections that allow new ones.
+  /// Takes over the values of a YAML file. `_BASE_: path`, or a list of them, is merged first (relative to the naming file, `~`
+  /// expanded; a cycle is an error). A file whose VERSION is older than this tree's has its keys translated; a newer one is
+  /// refused; without VERSION it is guessed from the keys, with a warning. Every key must exist here, but for sections that allow
+  /// new ones.
   void merge_from_file(const std::filesystem::path& file, const ConfigLoadOptions& options = {});
   /// Takes over `KEY VALUE KEY VALUE …`, in order, with origin "command line". Each key must exist and be no section.
   void merge_from_list(std::span<const std::string> keys_and_values);
@@ -111,8 +113,9 @@ class Config {
   /// Throws a ConfigError: `SOLVER.MAX_ITER is -1 (configs/a.yaml:3): <problem>`. For checks beyond the type.
   [[noreturn]] void fail(std::string_view key, const std::string& problem) const;
 
-  /// YAML 1.1 with sorted keys, in PyYAML's layout, so that Detectron2 reads it too. Merged into the tree this one started from, it gives the
-  /// same values: text that would be decoded again is quoted twice, and a Tuple that a list would not restore is written as a literal.
+  /// YAML 1.1 with sorted keys, in PyYAML's layout, so that Detectron2 reads it too. Merged into the tree this one started from,
+  /// it gives the same values: text that would be decoded again is quoted twice, and a Tuple that a list would not restore is
+  /// written as a literal.
   std::string dump() const;
 
  private:
