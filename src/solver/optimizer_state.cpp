@@ -148,6 +148,8 @@ std::size_t summary_group(const Optimizer& optimizer) {
   return static_cast<std::size_t>(std::max_element(lrs.begin(), lrs.end(), rarer) - lrs.begin());
 }
 
+double summary_lr(const Optimizer& optimizer) { return group_lrs(optimizer)[summary_group(optimizer)]; }
+
 namespace {
 
 class OptimizerStateful final : public Stateful {

@@ -225,6 +225,7 @@ TEST(OptimizerState, SummaryGroupFollowsDetectron2) {
   EXPECT_EQ(summary_group(Sgd({group(1, 0.1), group(3, 0.2), group(3, 0.3)}, {})), 1U);
   EXPECT_EQ(summary_group(Sgd({group(1, 0.3), group(1, 0.1), group(1, 0.2), group(1, 0.2)}, {})), 2U);
   EXPECT_EQ(summary_group(Sgd({group(1, 0.3), group(1, 0.1)}, {})), 0U);
+  EXPECT_EQ(summary_lr(Sgd({group(1, 0.1), group(3, 0.2), group(3, 0.3)}, {})), 0.2);
 }
 
 TEST(OptimizerState, ZeroGradClearsEveryGradient) {

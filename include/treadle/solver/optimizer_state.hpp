@@ -45,4 +45,7 @@ std::vector<double> group_lrs(const torch::optim::Optimizer& optimizer);
 /// group has one, the first with the most common rate. Choose it when training starts and keep it.
 std::size_t summary_group(const torch::optim::Optimizer& optimizer);
 
+/// The learning rate of that group.
+double summary_lr(const torch::optim::Optimizer& optimizer);
+
 }  // namespace treadle
