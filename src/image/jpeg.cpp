@@ -1,0 +1,95 @@
+#include <treadle/base/errors.hpp>
+
+#include <csetjmp>
+#include <cstddef>
+#include <cstdio>
+
+#include <jpeglib.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "image/codecs.hpp"
+
+namespace treadle {
+
+namespace {
+
+/// libjpeg reports an error by a call that may not return, so it jumps back to where the decoder was entered. Between that place and the
+/// call there must be no C++ object with a destructor: each of the steps below is such a stretch, all owners live in JpegDecoder.
+class JpegDecoder {
+ public:
+  JpegDecoder(std::string_view bytes, const std::filesystem::path& source) : bytes_(bytes), source_(source) {
+    info_.err = jpeg_std_error(&errors_.base);
+    errors_.base.error_exit = [](j_common_ptr info) { std::longjmp(reinterpret_cast<Errors*>(info->err)->back, 1); };
+    // Level -1 is a warning: data that is damaged or missing, for which the library would put in something of its own.
+    errors_.base.emit_message = [](j_common_ptr info, int level) {
+      if (level < 0) std::longjmp(reinterpret_cast<Errors*>(info->err)->back, 1);
+    };
+    if (setjmp(errors_.back)) fail();
+    jpeg_create_decompress(&info_);
+  }
+  ~JpegDecoder() { jpeg_destroy_decompress(&info_); }
+  JpegDecoder(const JpegDecoder&) = delete;
+  JpegDecoder& operator=(const JpegDecoder&) = delete;
+
+  void read_header(ColourMode mode) {
+    if (setjmp(errors_.back)) fail();
+    jpeg_mem_src(&info_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
+    jpeg_read_header(&info_, TRUE);
+    const bool grey = mode == ColourMode::grey || (mode == ColourMode::as_stored && info_.num_components == 1);
+    info_.out_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
+    info_.dct_method = JDCT_ISLOW;
+  }
+
+  std::uint64_t height() const { return info_.image_height; }
+  std::uint64_t width() const { return info_.image_width; }
+  int channels() const { return info_.out_color_space == JCS_GRAYSCALE ? 1 : 3; }
+
+  void read_pixels(Image& image) {
+    rows_.resize(static_cast<std::size_t>(image.height()));
+    for (std::int64_t row = 0; row < image.height(); ++row) rows_[static_cast<std::size_t>(row)] = image.at(row, 0);
+    read_rows();
+  }
+
+ private:
+  struct Errors {
+    jpeg_error_mgr base;  // the first member: libjpeg passes its address
+    std::jmp_buf back;
+  };
+
+  void read_rows() {
+    if (setjmp(errors_.back)) fail();
+    jpeg_start_decompress(&info_);
+    while (info_.output_scanline < info_.output_height) {
+      jpeg_read_scanlines(&info_, rows_.data() + info_.output_scanline, info_.output_height - info_.output_scanline);
+    }
+    jpeg_finish_decompress(&info_);
+  }
+
+  [[noreturn]] void fail() {
+    std::array<char, JMSG_LENGTH_MAX> text{};
+    info_.err->format_message(reinterpret_cast<j_common_ptr>(&info_), text.data());
+    const std::uint64_t left = info_.src ? info_.src->bytes_in_buffer : bytes_.size();
+    throw FormatError(std::string("the JPEG data is damaged: ") + text.data(), source_, bytes_.size() - std::min<std::uint64_t>(left, bytes_.size()));
+  }
+
+  std::string_view bytes_;
+  const std::filesystem::path& source_;
+  jpeg_decompress_struct info_{};
+  Errors errors_{};
+  std::vector<JSAMPROW> rows_;
+};
+
+}  // namespace
+
+Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
+  JpegDecoder decoder(bytes, source);
+  decoder.read_header(options.mode);
+  Image image = make_image(decoder.height(), decoder.width(), decoder.channels(), options, source);
+  decoder.read_pixels(image);
+  return image;
+}
+
+}  // namespace treadle
