@@ -83,7 +83,7 @@ TEST(Yaml, WhatIsNotYamlSaysWhere) {
   expect_message<FormatError>([] { Config::parse("A: 1\nB: \"never\nC: closed \\\"\n", "a.yaml"); },
                               {"a.yaml", "line 2, column 4", "never closed"});
   expect_message<FormatError>([] { Config::parse("A: &a !!str 'it''s\n", "a.yaml"); }, {"never closed"});
-  expect_message<FormatError>([] { Config::parse("\xEF\xBB\xBFK: 'x", "a.yaml"); }, {"never closed"});
+  expect_message<FormatError>([] { Config::parse("\xEF\xBB\xBFK: 'x\n", "a.yaml"); }, {"never closed"});
   expect_message<FormatError>([] { Config::parse("A: &a 1\nB: &a 2\n", "a.yaml"); }, {"line 2", "&a"});
   EXPECT_EQ(Config::parse("\xEF\xBB\xBFK: 'it''s'").get_string("K"), "it's");
   EXPECT_EQ(Config::parse("K: !!str \"a\\\"\"").get_string("K"), "a\"");
