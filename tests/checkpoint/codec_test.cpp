@@ -87,8 +87,15 @@ TEST(Codec, LargeContainersAndDeepOnesComeBack) {
   Dict numbered;
   for (int i = 0; i < 2500; ++i) many.push_back(i), numbered.set(i, "n" + std::to_string(i));
   Value deep = 1;
-  for (int i = 0; i < 30000; ++i) deep = i % 2 ? Value(List{std::move(deep)}) : Value(Dict{{"k", std::move(deep)}});
-  Value value = Dict{{"many", many}, {"numbered", numbered}, {"deep", std::move(deep)}};
+  for (int i = 0; i < 30000; ++i) {
+    List list;
+    Dict dict;
+    i % 2 ? list.push_back(std::move(deep)) : dict.set("k", std::move(deep));
+    deep = i % 2 ? Value(std::move(list)) : Value(std::move(dict));
+  }
+  Dict all{{"many", many}, {"numbered", numbered}};
+  all.set("deep", std::move(deep));
+  Value value = std::move(all);
   EXPECT_TRUE(identical(value, value_of(file_of(value))));
 }
 
