@@ -1,5 +1,6 @@
 #include <treadle/base/value_view.hpp>
 #include <treadle/events/tensorboard_writer.hpp>
+#include <treadle/image/image.hpp>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -89,6 +90,10 @@ void TensorBoardWriter::write(EventStorage& storage) {
     records += scalars_record(now, line.iteration, line.scalars);
     last_step = std::max(last_step, line.iteration);
   }
+  for (const ImageEvent& event : storage.images()) {
+    records += image_record(now, event, encode_png(Image(event.pixels)));
+    last_step = std::max(last_step, event.iteration);
+  }
   for (const HistogramEvent& event : storage.histograms()) {
     records += histogram_record(now, event);
     last_step = std::max(last_step, event.iteration);
@@ -97,6 +102,7 @@ void TensorBoardWriter::write(EventStorage& storage) {
   impl_->file.append(records);
   impl_->cursor.advance(storage);
   impl_->last_step = last_step;
+  storage.clear_images();
   storage.clear_histograms();
 }
 

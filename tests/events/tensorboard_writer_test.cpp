@@ -1,6 +1,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/events/event_storage.hpp>
 #include <treadle/events/tensorboard_writer.hpp>
+#include <treadle/image/image.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
@@ -158,6 +159,33 @@ json read_with_tensorboard(const std::string& python, const std::filesystem::pat
   return json::parse(text);
 }
 
+/// A picture of 2 rows and 3 columns.
+at::Tensor pixels() { return at::arange(2 * 3 * 3, at::kByte).reshape({2, 3, 3}); }
+
+at::Tensor decoded(const std::string& hex) {
+  std::string bytes;
+  for (std::size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  return decode_image(bytes).pixels();
+}
+
+TEST(TensorBoardWriter, TakesImagesAndHistogramsFromTheStorage) {
+  const ScratchFolder folder;
+  TensorBoardWriter writer(options_for(folder.path()));
+  EventStorage storage(7);
+  storage.put_image("picture", pixels());
+  storage.put_histogram("weights", at::tensor({0.0, 1.0, 1.5, 4.0}), 4);
+  writer.write(storage);
+  EXPECT_TRUE(storage.images().empty());
+  EXPECT_TRUE(storage.histograms().empty());
+  EXPECT_EQ(writer.state_dict().at("last_step").as_int(), 7);
+  const auto found = records(read_text(writer.file()));
+  ASSERT_EQ(found.size(), 3U);
+  const std::size_t png = found[1].find("\x89PNG");
+  ASSERT_NE(png, std::string::npos);
+  EXPECT_TRUE(decode_image(found[1].substr(png)).pixels().equal(pixels()));
+  EXPECT_NE(found[2].find("weights"), std::string::npos);
+}
+
 TEST(TensorBoardWriter, TheTensorboardPackageReadsItBack) {
   const char* python = std::getenv("TREADLE_PYTHON");
   if (python == nullptr) GTEST_SKIP() << "TREADLE_PYTHON does not name a Python with the tensorboard package";
@@ -173,7 +201,7 @@ TEST(TensorBoardWriter, TheTensorboardPackageReadsItBack) {
   {
     TensorBoardWriter first(options);
     storage.put_scalar("AP", 1, false);
-    storage.put_image("picture", at::arange(2 * 3 * 3, at::kByte).reshape({3, 2, 3}));
+    storage.put_image("picture", pixels());
     storage.put_histogram("weights", at::tensor({0.0, 1.0, 1.5, 4.0}), 4);
     first.write(storage);
     state = first.state_dict();
@@ -197,7 +225,9 @@ TEST(TensorBoardWriter, TheTensorboardPackageReadsItBack) {
   EXPECT_EQ(found.at("scalars"), json::parse(R"({"AP": [[3, 1.0], [8, 2.0]]})"));
   EXPECT_EQ(found.at("histograms"),
             json::parse(R"({"weights": [[3, 0.0, 4.0, 4.0, 6.5, [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 0.0, 1.0]]]})"));
-  std::printf("%s\n", found.at("images").dump().c_str());
+  const json& picture = found.at("images").at("picture").at(0);
+  EXPECT_EQ(json({picture[0], picture[1], picture[2]}), json({3, 3, 2}));
+  EXPECT_TRUE(decoded(picture[3]).equal(pixels()));
 }
 
 }  // namespace
