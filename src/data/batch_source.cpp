@@ -94,7 +94,8 @@ class VectorSource final : public BatchSource {
 std::unique_ptr<BatchSource> make_batch_source(std::function<std::optional<Batch>()> next, BatchFunctionOptions options) {
   if (!next) throw ConfigError("make_batch_source needs a function that returns batches, and was given none", "next");
   if (static_cast<bool>(options.state.state_dict) != static_cast<bool>(options.state.load_state_dict)) {
-    throw ConfigError("BatchFunctionOptions.state needs both state_dict and load_state_dict, or neither", "BatchFunctionOptions.state");
+    throw ConfigError("BatchFunctionOptions.state needs both state_dict and load_state_dict, or neither",
+                      "BatchFunctionOptions.state");
   }
   return std::make_unique<FunctionSource>(std::move(next), std::move(options));
 }

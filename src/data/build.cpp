@@ -23,7 +23,8 @@ const Dataset& not_null(const std::shared_ptr<const Dataset>& dataset) {
 
 void validate(const TrainLoaderOptions& options) {
   require(options.total_batch_size >= 1, "TrainLoaderOptions.total_batch_size", "at least 1", options.total_batch_size);
-  require(options.num_workers >= 0 && options.num_workers <= 1024, "TrainLoaderOptions.num_workers", "in [0, 1024]", options.num_workers);
+  require(options.num_workers >= 0 && options.num_workers <= 1024, "TrainLoaderOptions.num_workers", "in [0, 1024]",
+          options.num_workers);
   require(options.prefetch >= 1, "TrainLoaderOptions.prefetch", "at least 1", options.prefetch);
 }
 
@@ -33,8 +34,8 @@ std::unique_ptr<DataLoader> build_train_loader(std::shared_ptr<const Dataset> da
   const std::int64_t size = not_null(dataset).size();
   const int ranks = world_size_of(group);
   if (options.total_batch_size % ranks != 0) {
-    throw ConfigError(fmt::format("TrainLoaderOptions.total_batch_size must be a multiple of the number of ranks, {}, found {}", ranks,
-                                  options.total_batch_size),
+    throw ConfigError(fmt::format("TrainLoaderOptions.total_batch_size must be a multiple of the number of ranks, {}, found {}",
+                                  ranks, options.total_batch_size),
                       "TrainLoaderOptions.total_batch_size");
   }
   if (size > 0 && options.total_batch_size > size) {
@@ -56,7 +57,8 @@ std::unique_ptr<DataLoader> build_train_loader(std::shared_ptr<const Dataset> da
 
 void validate(const TestLoaderOptions& options) {
   require(options.batch_size >= 1, "TestLoaderOptions.batch_size", "at least 1", options.batch_size);
-  require(options.num_workers >= 0 && options.num_workers <= 1024, "TestLoaderOptions.num_workers", "in [0, 1024]", options.num_workers);
+  require(options.num_workers >= 0 && options.num_workers <= 1024, "TestLoaderOptions.num_workers", "in [0, 1024]",
+          options.num_workers);
   require(options.prefetch >= 1, "TestLoaderOptions.prefetch", "at least 1", options.prefetch);
 }
 

@@ -82,7 +82,8 @@ Value join(const Column& column) {
     case Value::Type::boolean:
       if (!all_are(column, Value::Type::boolean)) break;
       return numbers<bool>(column, at::kBool, [](const Value& value) { return value.as_bool(); });
-    default: break;
+    default:
+      break;
   }
   List list;
   list.reserve(column.size());
@@ -105,7 +106,8 @@ Dict collate(std::vector<Sample> samples) {
   const Sample& first = samples.front();
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (samples[i].size() == first.size()) continue;
-    throw FormatError(fmt::format("sample {} of the batch has {} fields, the first one has {}", i, samples[i].size(), first.size()));
+    throw FormatError(
+        fmt::format("sample {} of the batch has {} fields, the first one has {}", i, samples[i].size(), first.size()));
   }
   Column column(samples.size());
   std::size_t place = 0;

@@ -18,7 +18,8 @@ void validate(const DataLoaderOptions& options) {
     if (!good) throw ConfigError(fmt::format("{} must be {}, found {}", key, range, found), key);
   };
   require(options.batch_size >= 1, "DataLoaderOptions.batch_size", "at least 1", options.batch_size);
-  require(options.num_workers >= 0 && options.num_workers <= 1024, "DataLoaderOptions.num_workers", "in [0, 1024]", options.num_workers);
+  require(options.num_workers >= 0 && options.num_workers <= 1024, "DataLoaderOptions.num_workers", "in [0, 1024]",
+          options.num_workers);
   require(options.prefetch >= 1, "DataLoaderOptions.prefetch", "at least 1", options.prefetch);
 }
 
@@ -107,7 +108,8 @@ class BatchTask final : public LoaderWorkers::Task {
       return recipe_.options.transform ? recipe_.options.transform(std::move(sample), rng) : sample;
     } catch (...) {
       std::exception_ptr cause = std::current_exception();
-      throw SampleError(fmt::format("sample {} of \"{}\": {}", place.index, recipe_.options.name, text_of(cause)), place.index, cause);
+      throw SampleError(fmt::format("sample {} of \"{}\": {}", place.index, recipe_.options.name, text_of(cause)), place.index,
+                        cause);
     }
   }
 
@@ -125,7 +127,10 @@ class BatchTask final : public LoaderWorkers::Task {
 class DataLoader::Impl {
  public:
   Impl(Recipe recipe, std::unique_ptr<Sampler> sampler)
-      : recipe_(std::move(recipe)), sampler_(std::move(sampler)), seed_(recipe_.options.seed), consumed_(sampler_->state_dict()) {}
+      : recipe_(std::move(recipe)),
+        sampler_(std::move(sampler)),
+        seed_(recipe_.options.seed),
+        consumed_(sampler_->state_dict()) {}
 
   std::optional<Batch> next() {
     try {
@@ -209,8 +214,8 @@ class DataLoader::Impl {
     return make_task(std::move(places), sampler_->state_dict());
   }
 
-  /// The state between the last batch, of `count` samples, and the end of the pass, which the sampler has just told: a load of it finds
-  /// that end again. Walking there twice costs less than asking for the state at every sample.
+  /// The state between the last batch, of `count` samples, and the end of the pass, which the sampler has just told: a load of it
+  /// finds that end again. Walking there twice costs less than asking for the state at every sample.
   Dict state_before_end(std::size_t count) {
     sampler_->load_state_dict(prepared_.empty() ? consumed_ : prepared_.back()->sampler_after());
     for (std::size_t i = 0; i < count; ++i) sampler_->next();

@@ -60,7 +60,8 @@ SubsetDataset::SubsetDataset(std::shared_ptr<const Dataset> dataset, std::vector
   if (!dataset_) throw ConfigError("a SubsetDataset needs a data set", "dataset");
   for (std::size_t i = 0; i < indices_.size(); ++i) {
     if (indices_[i] >= 0 && indices_[i] < dataset_->size()) continue;
-    throw ConfigError(fmt::format("index {} of a SubsetDataset is {}, out of [0, {})", i, indices_[i], dataset_->size()), "indices");
+    throw ConfigError(fmt::format("index {} of a SubsetDataset is {}, out of [0, {})", i, indices_[i], dataset_->size()),
+                      "indices");
   }
 }
 

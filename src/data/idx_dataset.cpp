@@ -60,7 +60,8 @@ class GzReader {
     int code = Z_OK;
     const char* text = gzerror(file_, &code);
     if (code == Z_ERRNO) throw IoError("read", path_, errno);
-    fail(code == Z_BUF_ERROR ? std::string("the compressed file is cut off") : fmt::format("the compressed data is damaged ({})", text));
+    fail(code == Z_BUF_ERROR ? std::string("the compressed file is cut off")
+                             : fmt::format("the compressed data is damaged ({})", text));
   }
 
   std::filesystem::path path_;
@@ -74,11 +75,13 @@ std::uint32_t big_endian(const std::uint8_t* bytes) {
 
 std::vector<std::int64_t> read_header(GzReader& reader) {
   std::array<std::uint8_t, 4> magic{};
-  if (reader.read(magic.data(), magic.size()) < magic.size()) reader.fail("expected an IDX file, found its end in the first 4 bytes");
+  if (reader.read(magic.data(), magic.size()) < magic.size())
+    reader.fail("expected an IDX file, found its end in the first 4 bytes");
   constexpr int most_dimensions = 8;
   if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || magic[3] == 0 || magic[3] > most_dimensions) {
-    reader.fail(fmt::format("expected an IDX file of unsigned bytes (00 00 08 and the number of dimensions), found {:02x} {:02x} {:02x} {:02x}",
-                            magic[0], magic[1], magic[2], magic[3]));
+    reader.fail(fmt::format(
+        "expected an IDX file of unsigned bytes (00 00 08 and the number of dimensions), found {:02x} {:02x} {:02x} {:02x}",
+        magic[0], magic[1], magic[2], magic[3]));
   }
   std::vector<std::int64_t> shape;
   for (int i = 0; i < magic[3]; ++i) {
@@ -93,7 +96,8 @@ std::uint64_t count_elements(const std::vector<std::int64_t>& shape, const GzRea
   std::uint64_t count = 1;
   for (std::int64_t size : shape) {
     const auto factor = static_cast<std::uint64_t>(size);
-    if (factor != 0 && count > std::numeric_limits<std::int64_t>::max() / factor) reader.fail("the dimensions are impossibly large");
+    if (factor != 0 && count > std::numeric_limits<std::int64_t>::max() / factor)
+      reader.fail("the dimensions are impossibly large");
     count *= factor;
   }
   return count;
@@ -135,7 +139,8 @@ void validate(const IdxOptions& options) {
   if (options.images.empty()) throw ConfigError("IdxOptions.images must name a file", "IdxOptions.images");
   if (options.labels.empty()) throw ConfigError("IdxOptions.labels must name a file", "IdxOptions.labels");
   if (options.num_classes < 0 || options.num_classes > 256) {
-    throw ConfigError(fmt::format("IdxOptions.num_classes must be in [0, 256], found {}", options.num_classes), "IdxOptions.num_classes");
+    throw ConfigError(fmt::format("IdxOptions.num_classes must be in [0, 256], found {}", options.num_classes),
+                      "IdxOptions.num_classes");
   }
 }
 
@@ -145,8 +150,10 @@ IdxDataset::IdxDataset(const IdxOptions& options) {
       options.package_hint.empty() ? "" : fmt::format("install the Debian package {}, which holds it", options.package_hint);
   images_ = read_idx(options.images, advice);
   labels_ = read_idx(options.labels, advice);
-  if (images_.dim() != 3) throw FormatError(fmt::format("expected images with 3 dimensions, found {}", images_.dim()), options.images, 3);
-  if (labels_.dim() != 1) throw FormatError(fmt::format("expected labels with 1 dimension, found {}", labels_.dim()), options.labels, 3);
+  if (images_.dim() != 3)
+    throw FormatError(fmt::format("expected images with 3 dimensions, found {}", images_.dim()), options.images, 3);
+  if (labels_.dim() != 1)
+    throw FormatError(fmt::format("expected labels with 1 dimension, found {}", labels_.dim()), options.labels, 3);
   if (images_.size(0) != labels_.size(0)) {
     throw FormatError(
         fmt::format("it holds {} labels, but \"{}\" holds {} images", labels_.size(0), options.images.string(), images_.size(0)),
@@ -168,7 +175,9 @@ Sample IdxDataset::get(std::int64_t index, Rng&) const {
   check_index(index, size());
   at::Tensor image = at::empty({1, images_.size(1), images_.size(2)}, at::kByte);
   const std::size_t bytes = image.nbytes();
-  if (bytes != 0) std::memcpy(image.mutable_data_ptr(), images_.const_data_ptr<std::uint8_t>() + static_cast<std::size_t>(index) * bytes, bytes);
+  if (bytes != 0)
+    std::memcpy(image.mutable_data_ptr(), images_.const_data_ptr<std::uint8_t>() + static_cast<std::size_t>(index) * bytes,
+                bytes);
   return {{"image", std::move(image)}, {"label", labels_.const_data_ptr<std::uint8_t>()[index]}};
 }
 

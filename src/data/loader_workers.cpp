@@ -68,10 +68,12 @@ void LoaderWorkers::work(std::size_t self) {
   }
 }
 
-// LibTorch reads the size of a team from its OpenMP runtime, per thread. at::set_num_threads would also change the default of every
-// thread that starts later. The runtime is the one LibTorch was linked with, under whatever file name, so it is asked for by symbol.
+// LibTorch reads the size of a team from its OpenMP runtime, per thread. at::set_num_threads would also change the default of
+// every thread that starts later. The runtime is the one LibTorch was linked with, under whatever file name, so it is asked for
+// by symbol.
 void use_one_thread_for_math() {
-  // The first use of a team sets its size; LibTorch keeps one mark for that in its library and one in each that includes its headers.
+  // The first use of a team sets its size; LibTorch keeps one mark for that in its library and one in each that includes its
+  // headers.
   at::internal::lazy_init_num_threads();
   at::get_num_threads();
   using SetNumThreads = void (*)(int);

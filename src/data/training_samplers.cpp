@@ -116,8 +116,8 @@ void EpochSampler::check_state_dict(const Dict& state) const {
   Place place = read(state);
   const auto length = static_cast<std::int64_t>(draw_epoch(place.generator).size());
   if (place.position == place.epoch_start || place.position - place.epoch_start < length) return;
-  ValueView(state, kind_)["position"].fail(
-      fmt::format("position {} lies behind the epoch of {} samples that begins at {}", place.position, length, place.epoch_start));
+  ValueView(state, kind_)["position"].fail(fmt::format("position {} lies behind the epoch of {} samples that begins at {}",
+                                                       place.position, length, place.epoch_start));
 }
 
 void EpochSampler::load_state_dict(const Dict& state) {
@@ -140,7 +140,8 @@ std::vector<std::int64_t> TrainingSampler::draw_epoch(at::Generator& generator) 
 
 void validate(const RandomSubsetOptions& options) {
   if (options.ratio > 0 && options.ratio <= 1) return;
-  throw ConfigError(fmt::format("RandomSubsetOptions.ratio must be in (0, 1], found {}", options.ratio), "RandomSubsetOptions.ratio");
+  throw ConfigError(fmt::format("RandomSubsetOptions.ratio must be in (0, 1], found {}", options.ratio),
+                    "RandomSubsetOptions.ratio");
 }
 
 RandomSubsetTrainingSampler::RandomSubsetTrainingSampler(std::int64_t size, const RandomSubsetOptions& options,
@@ -149,7 +150,8 @@ RandomSubsetTrainingSampler::RandomSubsetTrainingSampler(std::int64_t size, cons
   validate(options);
   const auto count = static_cast<std::int64_t>(static_cast<double>(size) * options.ratio);
   if (count == 0) {
-    throw ConfigError(fmt::format("RandomSubsetOptions.ratio {} of {} samples leaves none", options.ratio, size), "RandomSubsetOptions.ratio");
+    throw ConfigError(fmt::format("RandomSubsetOptions.ratio {} of {} samples leaves none", options.ratio, size),
+                      "RandomSubsetOptions.ratio");
   }
   subset_ = random_order(size, at::make_generator<at::CPUGeneratorImpl>(seed_or_shared(options.subset_seed, group)));
   subset_.resize(static_cast<std::size_t>(count));

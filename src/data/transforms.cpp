@@ -36,11 +36,20 @@ void mirror_rows(const at::Tensor& from, at::Tensor& to) {
 at::Tensor mirrored(const at::Tensor& image) {
   at::Tensor result = at::empty(image.sizes(), image.options());
   switch (image.element_size()) {
-    case 1: mirror_rows<std::uint8_t>(image, result); return result;
-    case 2: mirror_rows<std::uint16_t>(image, result); return result;
-    case 4: mirror_rows<std::uint32_t>(image, result); return result;
-    case 8: mirror_rows<std::uint64_t>(image, result); return result;
-    default: return image.flip(2);
+    case 1:
+      mirror_rows<std::uint8_t>(image, result);
+      return result;
+    case 2:
+      mirror_rows<std::uint16_t>(image, result);
+      return result;
+    case 4:
+      mirror_rows<std::uint32_t>(image, result);
+      return result;
+    case 8:
+      mirror_rows<std::uint64_t>(image, result);
+      return result;
+    default:
+      return image.flip(2);
   }
 }
 
@@ -57,7 +66,8 @@ at::Tensor window(const at::Tensor& image, std::int64_t top, std::int64_t left, 
     for (std::int64_t row = first_row; row < last_row; ++row) {
       const std::int64_t source = (channel * image.size(1) + row) * image.size(2) + first_column;
       const std::int64_t target = (channel * options.height + row - top) * options.width + first_column - left;
-      std::memcpy(to + target * element, from + source * element, static_cast<std::size_t>((last_column - first_column) * element));
+      std::memcpy(to + target * element, from + source * element,
+                  static_cast<std::size_t>((last_column - first_column) * element));
     }
   }
   return result;
@@ -84,7 +94,8 @@ Transform compose(std::vector<Transform> transforms) {
 }
 
 void validate(const RandomFlipOptions& options) {
-  require(options.probability >= 0 && options.probability <= 1, "RandomFlipOptions.probability", "in [0, 1]", options.probability);
+  require(options.probability >= 0 && options.probability <= 1, "RandomFlipOptions.probability", "in [0, 1]",
+          options.probability);
 }
 
 Transform random_flip(RandomFlipOptions options) {
@@ -109,8 +120,8 @@ Transform random_crop(RandomCropOptions options) {
     const std::int64_t rows = image.size(1) + 2 * options.padding - options.height + 1;
     const std::int64_t columns = image.size(2) + 2 * options.padding - options.width + 1;
     if (rows < 1 || columns < 1) {
-      throw FormatError(fmt::format("an image of {} x {} pixels with {} around it is too small to cut {} x {} out of it", image.size(1),
-                                    image.size(2), options.padding, options.height, options.width));
+      throw FormatError(fmt::format("an image of {} x {} pixels with {} around it is too small to cut {} x {} out of it",
+                                    image.size(1), image.size(2), options.padding, options.height, options.width));
     }
     const auto top = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(rows))) - options.padding;
     const auto left = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(columns))) - options.padding;
@@ -121,9 +132,10 @@ Transform random_crop(RandomCropOptions options) {
 
 void validate(const NormalizeOptions& options) {
   if (options.mean.empty() || options.mean.size() != options.std.size()) {
-    throw ConfigError(fmt::format("NormalizeOptions.mean and NormalizeOptions.std must have one number per channel each, found {} and {}",
-                                  options.mean.size(), options.std.size()),
-                      "NormalizeOptions.mean");
+    throw ConfigError(
+        fmt::format("NormalizeOptions.mean and NormalizeOptions.std must have one number per channel each, found {} and {}",
+                    options.mean.size(), options.std.size()),
+        "NormalizeOptions.mean");
   }
   for (double mean : options.mean) require(std::isfinite(mean), "NormalizeOptions.mean", "finite", mean);
   for (double std : options.std) require(std::isfinite(std) && std > 0, "NormalizeOptions.std", "finite and above 0", std);

@@ -9,6 +9,7 @@ Image decode_png(std::string_view bytes, const DecodeOptions& options, const std
 Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 
 /// A picture with undefined pixels; FormatError when it is empty or larger than `options` allow.
-Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options, const std::filesystem::path& source);
+Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options,
+                 const std::filesystem::path& source);
 
 }  // namespace treadle

@@ -27,7 +27,9 @@ void paste(Image& target, std::int64_t top, std::int64_t left, const Image& imag
   }
 }
 
-Image blank(std::int64_t height, std::int64_t width, Colour colour) { return Image(height, width, {colour[0], colour[1], colour[2]}); }
+Image blank(std::int64_t height, std::int64_t width, Colour colour) {
+  return Image(height, width, {colour[0], colour[1], colour[2]});
+}
 
 /// Where everything on a sheet goes.
 struct Layout {
@@ -60,12 +62,14 @@ std::string_view shortened(std::string_view text, std::int64_t width, std::int64
   return text.substr(0, static_cast<std::size_t>(width / (glyph_width * scale)));
 }
 
-void draw_entry(Image& sheet, std::int64_t top, std::int64_t left, const SheetEntry& entry, const Layout& layout, const SheetOptions& options) {
+void draw_entry(Image& sheet, std::int64_t top, std::int64_t left, const SheetEntry& entry, const Layout& layout,
+                const SheetOptions& options) {
   const Image picture = enlarge(entry.image, options.scale);
   fill(sheet, top, left, picture.height() + 2 * options.border, picture.width() + 2 * options.border, entry.border);
   paste(sheet, top + options.border, left + options.border, picture);
   const std::int64_t below = top + layout.picture_height + 2 * options.border + 2 * options.text_scale;
-  draw_text(sheet, below, left, shortened(entry.caption, layout.cell_width, options.text_scale), options.text, options.text_scale);
+  draw_text(sheet, below, left, shortened(entry.caption, layout.cell_width, options.text_scale), options.text,
+            options.text_scale);
 }
 
 }  // namespace
@@ -116,8 +120,8 @@ Image contact_sheet(const std::vector<SheetEntry>& entries, const SheetOptions& 
   draw_text(sheet, options.gap, options.gap, options.title, options.text, options.text_scale);
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const auto number = static_cast<std::int64_t>(i);
-    draw_entry(sheet, layout.top + number / options.columns * layout.cell_height, options.gap + number % options.columns * layout.cell_width,
-               entries[i], layout, options);
+    draw_entry(sheet, layout.top + number / options.columns * layout.cell_height,
+               options.gap + number % options.columns * layout.cell_width, entries[i], layout, options);
   }
   return sheet;
 }

@@ -23,7 +23,8 @@ Image::Image(at::Tensor pixels) {
   const bool good = pixels.defined() && pixels.scalar_type() == at::kByte && pixels.dim() == 3 && pixels.device().is_cpu() &&
                     (pixels.size(2) == 1 || pixels.size(2) == 3 || pixels.size(2) == 4);
   if (!good) {
-    throw FormatError(fmt::format("an Image needs a uint8 tensor of shape (height, width, 1, 3 or 4) on the CPU, found {}", describe(pixels)));
+    throw FormatError(
+        fmt::format("an Image needs a uint8 tensor of shape (height, width, 1, 3 or 4) on the CPU, found {}", describe(pixels)));
   }
   pixels_ = pixels.contiguous();
 }
@@ -44,13 +45,16 @@ const std::uint8_t* Image::at(std::int64_t row, std::int64_t column) const {
 
 void validate(const DecodeOptions& options) {
   if (options.max_pixels >= 1) return;
-  throw ConfigError(fmt::format("DecodeOptions.max_pixels must be at least 1, found {}", options.max_pixels), "DecodeOptions.max_pixels");
+  throw ConfigError(fmt::format("DecodeOptions.max_pixels must be at least 1, found {}", options.max_pixels),
+                    "DecodeOptions.max_pixels");
 }
 
-Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options, const std::filesystem::path& source) {
+Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options,
+                 const std::filesystem::path& source) {
   const auto most = static_cast<std::uint64_t>(options.max_pixels);
   if (height == 0 || width == 0 || height > most / width) {
-    throw FormatError(fmt::format("the picture is said to have {} x {} pixels; between 1 and {} are allowed", height, width, most), source);
+    throw FormatError(
+        fmt::format("the picture is said to have {} x {} pixels; between 1 and {} are allowed", height, width, most), source);
   }
   return Image(at::empty({static_cast<std::int64_t>(height), static_cast<std::int64_t>(width), channels}, at::kByte));
 }

@@ -16,8 +16,9 @@ namespace treadle {
 
 namespace {
 
-/// libjpeg reports an error by a call that may not return, so it jumps back to where the decoder was entered. Between that place and the
-/// call there must be no C++ object with a destructor: each of the steps below is such a stretch, all owners live in JpegDecoder.
+/// libjpeg reports an error by a call that may not return, so it jumps back to where the decoder was entered. Between that place
+/// and the call there must be no C++ object with a destructor: each of the steps below is such a stretch, all owners live in
+/// JpegDecoder.
 class JpegDecoder {
  public:
   JpegDecoder(std::string_view bytes, const std::filesystem::path& source) : bytes_(bytes), source_(source) {
@@ -72,7 +73,8 @@ class JpegDecoder {
     std::array<char, JMSG_LENGTH_MAX> text{};
     info_.err->format_message(reinterpret_cast<j_common_ptr>(&info_), text.data());
     const std::uint64_t left = info_.src ? info_.src->bytes_in_buffer : bytes_.size();
-    throw FormatError(std::string("the JPEG data is damaged: ") + text.data(), source_, bytes_.size() - std::min<std::uint64_t>(left, bytes_.size()));
+    throw FormatError(std::string("the JPEG data is damaged: ") + text.data(), source_,
+                      bytes_.size() - std::min<std::uint64_t>(left, bytes_.size()));
   }
 
   std::string_view bytes_;

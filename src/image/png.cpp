@@ -13,8 +13,9 @@ namespace treadle {
 
 namespace {
 
-/// libpng reports an error by a call that may not return, so it jumps back to where it was entered. Between that place and the call there
-/// must be no C++ object with a destructor: each of the steps below is such a stretch, all owners live in the object itself.
+/// libpng reports an error by a call that may not return, so it jumps back to where it was entered. Between that place and the
+/// call there must be no C++ object with a destructor: each of the steps below is such a stretch, all owners live in the object
+/// itself.
 class PngDecoder {
  public:
   PngDecoder(std::string_view bytes, const std::filesystem::path& source) : bytes_(bytes), source_(source) {
@@ -45,7 +46,7 @@ class PngDecoder {
     const bool coloured = (type & PNG_COLOR_MASK_COLOR) != 0;
     const bool transparent = (type & PNG_COLOR_MASK_ALPHA) != 0 || png_get_valid(png_, info_, PNG_INFO_tRNS) != 0;
     const bool keep_alpha = transparent && mode == ColourMode::as_stored;
-    png_set_expand(png_);     // palettes, fewer than 8 bits, a transparent colour
+    png_set_expand(png_);  // palettes, fewer than 8 bits, a transparent colour
     png_set_scale_16(png_);
     if (transparent && !keep_alpha) png_set_strip_alpha(png_);
     if (coloured && mode == ColourMode::grey) png_set_rgb_to_gray(png_, PNG_ERROR_ACTION_NONE, -1, -1);
@@ -132,7 +133,9 @@ class PngEncoder {
   void write() {
     if (setjmp(png_jmpbuf(png_))) throw FormatError(std::string("cannot encode a picture as PNG: ") + message_);
     png_set_write_fn(png_, this, append, nullptr);
-    const int type = image_.channels() == 1 ? PNG_COLOR_TYPE_GRAY : image_.channels() == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_RGBA;
+    const int type = image_.channels() == 1   ? PNG_COLOR_TYPE_GRAY
+                     : image_.channels() == 3 ? PNG_COLOR_TYPE_RGB
+                                              : PNG_COLOR_TYPE_RGBA;
     png_set_IHDR(png_, info_, static_cast<png_uint_32>(image_.width()), static_cast<png_uint_32>(image_.height()), 8, type,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png_, info_);

@@ -11,7 +11,9 @@
 namespace treadle {
 namespace {
 
-std::shared_ptr<const Dataset> numbers(std::int64_t size) { return std::make_shared<TensorDataset>(Dict{{"x", at::arange(size)}}); }
+std::shared_ptr<const Dataset> numbers(std::int64_t size) {
+  return std::make_shared<TensorDataset>(Dict{{"x", at::arange(size)}});
+}
 
 std::string failing_key(const std::function<void()>& build) {
   try {
@@ -43,7 +45,9 @@ TEST(BuildTrainLoader, PassesItsOptionsOn) {
   EXPECT_EQ(in_order->name(), "mine");
   EXPECT_EQ(in_order->next()->ids(), (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
   auto ids = [](std::optional<std::int64_t> seed) {
-    return build_train_loader(numbers(30), {.total_batch_size = 30, .seed = seed}, std::make_shared<FixedGroup>(0, 1, 5))->next()->ids();
+    return build_train_loader(numbers(30), {.total_batch_size = 30, .seed = seed}, std::make_shared<FixedGroup>(0, 1, 5))
+        ->next()
+        ->ids();
   };
   EXPECT_EQ(ids(3), ids(3));
   EXPECT_NE(ids(3), ids(4));
@@ -53,11 +57,13 @@ TEST(BuildTrainLoader, PassesItsOptionsOn) {
     return sample;
   };
   auto drawn = [&](std::int64_t seed) {
-    auto loader = build_train_loader(numbers(1), {.total_batch_size = 1, .num_workers = 0, .seed = seed, .transform = draw}, nullptr);
+    auto loader =
+        build_train_loader(numbers(1), {.total_batch_size = 1, .num_workers = 0, .seed = seed, .transform = draw}, nullptr);
     return loader->next()->tensor("drawn").item<double>();
   };
   EXPECT_NE(drawn(1), drawn(2)) << "the seed is that of the samples' randomness too";
-  auto joined = build_train_loader(numbers(2), {.total_batch_size = 2, .collate = [](std::vector<Sample>) { return Dict{{"mine", 1}}; }}, nullptr);
+  auto joined = build_train_loader(
+      numbers(2), {.total_batch_size = 2, .collate = [](std::vector<Sample>) { return Dict{{"mine", 1}}; }}, nullptr);
   EXPECT_TRUE(joined->next()->fields().contains("mine"));
 }
 

@@ -32,7 +32,8 @@ TEST(Collate, TakesStridedScalarAndEmptyTensors) {
   EXPECT_TRUE(at::equal(collate(samples_of("x", {a, b})).at("x").as_tensor(), at::stack({a, b})));
   at::Tensor scalars = collate(samples_of("x", {at::full({}, 3), at::full({}, 4)})).at("x").as_tensor();
   EXPECT_TRUE(at::equal(scalars, at::tensor({3, 4}, scalars.options())));
-  EXPECT_EQ(collate(samples_of("x", {at::zeros({0, 5}), at::zeros({0, 5})})).at("x").as_tensor().sizes(), (std::vector<std::int64_t>{2, 0, 5}));
+  EXPECT_EQ(collate(samples_of("x", {at::zeros({0, 5}), at::zeros({0, 5})})).at("x").as_tensor().sizes(),
+            (std::vector<std::int64_t>{2, 0, 5}));
 }
 
 TEST(Collate, KeepsGradientsAndLazyConjugates) {
@@ -56,10 +57,14 @@ TEST(Collate, MakesTensorsOfNumbers) {
 }
 
 TEST(Collate, MakesListsOfWhatDoesNotFitTogether) {
-  const std::vector<std::vector<Value>> ragged = {{at::zeros({2}), at::zeros({3})}, {at::zeros({2}), at::zeros({2}, at::kLong)},
-                                                  {at::zeros({2}), 1},               {1, 2.0},
-                                                  {2.0, 1},                          {true, 1},
-                                                  {"a", "b"},                        {nullptr, nullptr}};
+  const std::vector<std::vector<Value>> ragged = {{at::zeros({2}), at::zeros({3})},
+                                                  {at::zeros({2}), at::zeros({2}, at::kLong)},
+                                                  {at::zeros({2}), 1},
+                                                  {1, 2.0},
+                                                  {2.0, 1},
+                                                  {true, 1},
+                                                  {"a", "b"},
+                                                  {nullptr, nullptr}};
   for (const auto& values : ragged) {
     Dict batch = collate(samples_of("x", values));
     ASSERT_TRUE(batch.at("x").is(Value::Type::list)) << describe(values[0]) << " " << describe(values[1]);

@@ -48,9 +48,13 @@ std::shared_ptr<const Dataset> noise(std::int64_t size) {
   });
 }
 
-std::shared_ptr<const Dataset> numbers(std::int64_t size) { return std::make_shared<TensorDataset>(Dict{{"x", at::arange(size)}}); }
+std::shared_ptr<const Dataset> numbers(std::int64_t size) {
+  return std::make_shared<TensorDataset>(Dict{{"x", at::arange(size)}});
+}
 
-std::unique_ptr<Sampler> shuffled(std::int64_t size) { return std::make_unique<TrainingSampler>(size, TrainingSamplerOptions{.seed = 3}, nullptr); }
+std::unique_ptr<Sampler> shuffled(std::int64_t size) {
+  return std::make_unique<TrainingSampler>(size, TrainingSamplerOptions{.seed = 3}, nullptr);
+}
 std::unique_ptr<Sampler> sequence(std::int64_t size) { return std::make_unique<SequentialSampler>(size); }
 
 /// The fields and ids of the next `count` results; a null stands for the end of a pass.
@@ -78,7 +82,8 @@ TEST(DataLoader, TheSameBytesForAnyNumberOfWorkersAndPrefetch) {
   for (bool finite : {false, true}) {
     const List expected = run(0, 1, finite);
     for (int workers : {1, 2, 7}) {
-      for (int prefetch = 1; prefetch <= 8; ++prefetch) EXPECT_TRUE(identical(run(workers, prefetch, finite), expected)) << workers << prefetch;
+      for (int prefetch = 1; prefetch <= 8; ++prefetch)
+        EXPECT_TRUE(identical(run(workers, prefetch, finite), expected)) << workers << prefetch;
     }
   }
 }
@@ -222,7 +227,8 @@ TEST(DataLoader, ErrorsOfEveryKindArrive) {
       }
       return "none";
     };
-    EXPECT_EQ(what([](std::int64_t, Rng&) -> Sample { throw 3; }), "sample 0 of \"data\": an exception that is no std::exception");
+    EXPECT_EQ(what([](std::int64_t, Rng&) -> Sample { throw 3; }),
+              "sample 0 of \"data\": an exception that is no std::exception");
     const std::string torch = what([](std::int64_t, Rng&) { return Sample{{"x", at::arange(3).view({2, 2})}}; });
     EXPECT_EQ(torch.find("frame #"), std::string::npos) << torch;
     DataLoader joining(made_by(2, [](std::int64_t index, Rng&) { return Sample{{index == 0 ? "a" : "b", 1}}; }), sequence(2),
@@ -284,7 +290,8 @@ TEST(DataLoader, DestructionDropsWhatHasNotBegun) {
     changed.wait(lock, [&] { return open || index < 10; });
     return Sample{{"x", index}};
   });
-  auto loader = std::make_unique<DataLoader>(dataset, sequence(1000), DataLoaderOptions{.batch_size = 10, .num_workers = 2, .prefetch = 20});
+  auto loader = std::make_unique<DataLoader>(dataset, sequence(1000),
+                                             DataLoaderOptions{.batch_size = 10, .num_workers = 2, .prefetch = 20});
   {
     std::lock_guard lock(mutex);
     open = false;
@@ -307,7 +314,10 @@ std::size_t threads_of_process() {
 }
 
 TEST(DataLoader, LeavesNoThreadBehind) {
-  { DataLoader warm_up(noise(5), shuffled(5), {.num_workers = 3}), another(noise(5), shuffled(5), {.num_workers = 3}); warm_up.next(); }
+  {
+    DataLoader warm_up(noise(5), shuffled(5), {.num_workers = 3}), another(noise(5), shuffled(5), {.num_workers = 3});
+    warm_up.next();
+  }
   const std::size_t before = threads_of_process();
   for (int i = 0; i < 50; ++i) {
     DataLoader loader(noise(50), shuffled(50), {.batch_size = 3, .num_workers = 3});

@@ -12,7 +12,8 @@ namespace treadle {
 namespace {
 
 std::shared_ptr<TensorDataset> numbers() {
-  return std::make_shared<TensorDataset>(Dict{{"x", at::arange(12).view({4, 3})}, {"label", at::tensor({9, 8, 7, 6}, at::kLong)}});
+  return std::make_shared<TensorDataset>(
+      Dict{{"x", at::arange(12).view({4, 3})}, {"label", at::tensor({9, 8, 7, 6}, at::kLong)}});
 }
 
 /// What `get_batch` promises: the same as `collate` of the samples one by one.

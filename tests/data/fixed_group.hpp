@@ -7,7 +7,8 @@
 
 namespace treadle {
 
-/// A group that says it is `rank` of `world_size`, to try in one process what each rank would do. Its only collective is the shared seed.
+/// A group that says it is `rank` of `world_size`, to try in one process what each rank would do. Its only collective is the
+/// shared seed.
 class FixedGroup final : public Group {
  public:
   FixedGroup(int own_rank, int ranks, std::uint64_t seed = 0) : rank(own_rank), world_size(ranks), shared_seed(seed) {}

@@ -145,7 +145,9 @@ TEST_F(IdxFiles, AMissingFileIsNamedWithItsPackage) {
 }
 
 TEST_F(IdxFiles, TheDataSetPairsImagesAndLabels) {
-  IdxDataset dataset({.images = plain("i", header({3, 1, 2}) + counting(6)), .labels = plain("l", header({3}) + std::string{2, 0, 1}), .num_classes = 3});
+  IdxDataset dataset({.images = plain("i", header({3, 1, 2}) + counting(6)),
+                      .labels = plain("l", header({3}) + std::string{2, 0, 1}),
+                      .num_classes = 3});
   EXPECT_EQ(dataset.size(), 3);
   Rng rng;
   Sample sample = dataset.get(1, rng);
@@ -197,7 +199,8 @@ TEST_F(IdxFiles, TheCatalogReadsTheFolderItIsTold) {
 
 // The counts of the real data set: 6000 and 1000 images of each class (its README).
 TEST(FashionMnist, HasAllImagesOfAllClasses) {
-  if (!fs::exists("/usr/share/datasets/fashion-mnist")) GTEST_SKIP() << "the Debian package dataset-fashion-mnist is not installed";
+  if (!fs::exists("/usr/share/datasets/fashion-mnist"))
+    GTEST_SKIP() << "the Debian package dataset-fashion-mnist is not installed";
   for (auto [name, each] : {std::pair("fashion_mnist_train", 6000), std::pair("fashion_mnist_test", 1000)}) {
     auto dataset = make_dataset(name);
     ASSERT_EQ(dataset->size(), each * 10);

@@ -26,14 +26,16 @@ Indices draw(Sampler& sampler, int count) {
 std::unique_ptr<Sampler> make_sampler(int which, std::int64_t size, std::shared_ptr<Group> group) {
   if (which == 0) return std::make_unique<TrainingSampler>(size, TrainingSamplerOptions{.seed = 5}, group);
   if (which == 1) {
-    return std::make_unique<RandomSubsetTrainingSampler>(size, RandomSubsetOptions{.ratio = 1, .seed = 5, .subset_seed = 6}, group);
+    return std::make_unique<RandomSubsetTrainingSampler>(size, RandomSubsetOptions{.ratio = 1, .seed = 5, .subset_seed = 6},
+                                                         group);
   }
   std::vector<float> factors;
   for (std::int64_t i = 0; i < size; ++i) factors.push_back(0.4f + 0.3f * static_cast<float>(i));
   return std::make_unique<RepeatFactorTrainingSampler>(factors, TrainingSamplerOptions{.seed = 5}, group);
 }
 
-// The order of samples is one stream whatever the number of ranks, also when that number changes on the way and a state is loaded.
+// The order of samples is one stream whatever the number of ranks, also when that number changes on the way and a state is
+// loaded.
 RC_GTEST_PROP(EpochSampler, TheCommonOrderGoesOnThroughChangesOfTheWorld, ()) {
   const int which = *rc::gen::inRange(0, 3);
   const std::int64_t size = *rc::gen::inRange<std::int64_t>(1, 12);
@@ -112,10 +114,17 @@ TEST(EpochSampler, RefusesStatesThatDoNotFit) {
     copy.load_state_dict(good);
     return draw(copy, 8);
   }();
-  const std::vector<std::pair<Key, Value>> changes = {
-      {"kind", "RepeatFactorTrainingSampler"}, {"size", 5}, {"position", 3}, {"position", 8}, {"position", std::int64_t{1} << 62},
-      {"position", "five"}, {"epoch_start", -1}, {"generator", at::zeros({5056}, at::kByte)}, {"generator", at::zeros({7}, at::kByte)},
-      {"generator", at::zeros({5056}, at::kFloat)}, {"generator", nullptr}};
+  const std::vector<std::pair<Key, Value>> changes = {{"kind", "RepeatFactorTrainingSampler"},
+                                                      {"size", 5},
+                                                      {"position", 3},
+                                                      {"position", 8},
+                                                      {"position", std::int64_t{1} << 62},
+                                                      {"position", "five"},
+                                                      {"epoch_start", -1},
+                                                      {"generator", at::zeros({5056}, at::kByte)},
+                                                      {"generator", at::zeros({7}, at::kByte)},
+                                                      {"generator", at::zeros({5056}, at::kFloat)},
+                                                      {"generator", nullptr}};
   for (const auto& [key, value] : changes) {
     Dict bad = good;
     bad.set(key, value);

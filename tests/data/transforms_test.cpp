@@ -69,7 +69,8 @@ TEST(RandomCrop, CutsEveryWindowOfThePaddedImage) {
 TEST(RandomCrop, PaddingWiderThanTheWindow) {
   Transform crop = random_crop({.height = 1, .width = 1, .padding = 3, .fill = 200});
   std::set<int> values;
-  for (std::uint64_t position = 0; position < 3000; ++position) values.insert(run(crop, image(), position).flatten()[0].item<int>());
+  for (std::uint64_t position = 0; position < 3000; ++position)
+    values.insert(run(crop, image(), position).flatten()[0].item<int>());
   EXPECT_EQ(values.size(), 16u) << "all 15 pixels of the first channel, and the fill";
 }
 
@@ -87,7 +88,8 @@ TEST(Normalize, PerChannelInFloat) {
       EXPECT_EQ(found.view({2, 15})[channel][pixel].item<float>(), channel == 0 ? (value - 1) / 2 : (value - 20) / 4);
     }
   }
-  EXPECT_TRUE(at::equal(run(normalize({.mean = {3}, .std = {2}, .field = "x"}), image(), 0, "x"), (image().to(at::kFloat).sub(3)).div(2)));
+  EXPECT_TRUE(at::equal(run(normalize({.mean = {3}, .std = {2}, .field = "x"}), image(), 0, "x"),
+                        (image().to(at::kFloat).sub(3)).div(2)));
   EXPECT_THROW(run(normalize({.mean = {1, 2, 3}, .std = {1, 1, 1}}), image()), FormatError);
 }
 

@@ -113,20 +113,23 @@ TEST(ContactSheet, CaptionsAndTitleTakeRoomAndAreCutToTheirCell) {
   SheetOptions titled = plain;
   titled.title = "T";
   titled.text = red;
-  const Image without = contact_sheet({{.image = picture}}, plain), with = contact_sheet({{.image = picture, .caption = "a"}}, plain),
+  const Image without = contact_sheet({{.image = picture}}, plain),
+              with = contact_sheet({{.image = picture, .caption = "a"}}, plain),
               above = contact_sheet({{.image = picture}}, titled);
   EXPECT_EQ(with.height(), without.height() + glyph_height + 2);
   EXPECT_EQ(above.height(), without.height() + glyph_height + 2 + plain.gap);
   EXPECT_EQ(colour_at(above, 2, 2), red) << "the T's left end";
   const std::string wide(100, 'W');
-  Image two = contact_sheet({{.image = picture, .caption = wide}, {.image = picture}}, {.columns = 2, .scale = 1, .border = 0, .gap = 2});
+  Image two =
+      contact_sheet({{.image = picture, .caption = wide}, {.image = picture}}, {.columns = 2, .scale = 1, .border = 0, .gap = 2});
   for (std::int64_t row = 13; row < two.height(); ++row) {
     for (std::int64_t column = 34; column < two.width(); ++column) EXPECT_EQ(colour_at(two, row, column), white);
   }
 }
 
 TEST(ContactSheet, TakesPicturesOfUnequalSizesAndItsOptions) {
-  const SheetOptions options{.columns = 8, .scale = 1, .border = 2, .gap = 1, .text_scale = 2, .background = {0, 0, 9}, .text = red};
+  const SheetOptions options{
+      .columns = 8, .scale = 1, .border = 2, .gap = 1, .text_scale = 2, .background = {0, 0, 9}, .text = red};
   const Image sheet = contact_sheet({{.image = Image(4, 4, {1}), .caption = "a"}, {.image = Image(8, 2, {1, 2, 3})}}, options);
   EXPECT_EQ(sheet.height(), 1 + 8 + 4 + 2 * (glyph_height + 2) + 1);
   EXPECT_EQ(sheet.width(), 1 + 2 * (4 + 4 + 1));

@@ -69,9 +69,12 @@ std::string encode_raw_png(int height, int width, int depth, int type, std::stri
   std::string bytes;
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png_create_info_struct(png);
-  png_set_write_fn(png, &bytes, [](png_structp p, png_bytep data, std::size_t count) {
-    static_cast<std::string*>(png_get_io_ptr(p))->append(reinterpret_cast<char*>(data), count);
-  }, nullptr);
+  png_set_write_fn(
+      png, &bytes,
+      [](png_structp p, png_bytep data, std::size_t count) {
+        static_cast<std::string*>(png_get_io_ptr(p))->append(reinterpret_cast<char*>(data), count);
+      },
+      nullptr);
   png_set_IHDR(png, info, static_cast<png_uint_32>(width), static_cast<png_uint_32>(height), depth, type,
                interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   const png_color palette[] = {{10, 20, 30}, {200, 100, 50}};
@@ -79,7 +82,8 @@ std::string encode_raw_png(int height, int width, int depth, int type, std::stri
   png_write_info(png, info);
   std::vector<png_bytep> rows;
   const std::size_t row_bytes = raw.size() / static_cast<std::size_t>(height);
-  for (int row = 0; row < height; ++row) rows.push_back(reinterpret_cast<png_bytep>(raw.data()) + static_cast<std::size_t>(row) * row_bytes);
+  for (int row = 0; row < height; ++row)
+    rows.push_back(reinterpret_cast<png_bytep>(raw.data()) + static_cast<std::size_t>(row) * row_bytes);
   png_write_image(png, rows.data());
   png_write_end(png, info);
   png_destroy_write_struct(&png, &info);
@@ -102,7 +106,8 @@ RC_GTEST_PROP(Png, ComesBackAsItWas, ()) {
 TEST(Png, EveryKindBecomesEightBits) {
   using V = std::vector<int>;
   EXPECT_EQ(values(decode_image(encode_raw_png(1, 4, 1, PNG_COLOR_TYPE_GRAY, "\x50"))), (V{0, 255, 0, 255}));
-  EXPECT_EQ(values(decode_image(encode_raw_png(1, 2, 16, PNG_COLOR_TYPE_GRAY, std::string("\xff\xff\x80\x80", 4)))), (V{255, 128}));
+  EXPECT_EQ(values(decode_image(encode_raw_png(1, 2, 16, PNG_COLOR_TYPE_GRAY, std::string("\xff\xff\x80\x80", 4)))),
+            (V{255, 128}));
   EXPECT_EQ(values(decode_image(encode_raw_png(1, 8, 1, PNG_COLOR_TYPE_PALETTE, "\x40"))),
             (V{10, 20, 30, 200, 100, 50, 10, 20, 30, 10, 20, 30, 10, 20, 30, 10, 20, 30, 10, 20, 30, 10, 20, 30}));
   EXPECT_EQ(values(decode_image(encode_raw_png(1, 1, 8, PNG_COLOR_TYPE_GRAY_ALPHA, "\x07\x09"))), (V{7, 7, 7, 9}));
@@ -146,7 +151,8 @@ TEST(Decode, EveryCutIsAnError) {
   }
 }
 
-// A damaged file is an error or another picture, never a crash; run under the address sanitizer it also reads nothing it should not.
+// A damaged file is an error or another picture, never a crash; run under the address sanitizer it also reads nothing it should
+// not.
 TEST(Decode, DamagedFilesAreErrorsOrPictures) {
   int refused = 0;
   for (const std::string& whole : {encode_png(noise(9, 7, 3)), encode_jpeg(smooth(9, 7, 3)), encode_png(noise(9, 7, 1))}) {

@@ -44,7 +44,8 @@ struct BatchFunctionOptions {
 /// A source that calls `next`, which keeps the contract of BatchSource::next. Throws ConfigError when `next` is empty.
 std::unique_ptr<BatchSource> make_batch_source(std::function<std::optional<Batch>()> next, BatchFunctionOptions options = {});
 
-/// A source that hands out `batches` in order, pass after pass; the tensors are shared with every pass. State: the place in the pass.
+/// A source that hands out `batches` in order, pass after pass; the tensors are shared with every pass. State: the place in the
+/// pass.
 std::unique_ptr<BatchSource> make_batch_source(std::vector<Batch> batches, std::string name = "batches");
 
 /// A source over a range that can be walked again and again, such as a `torch::data` loader: `to_batch` makes a Batch of an

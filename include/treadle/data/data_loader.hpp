@@ -16,8 +16,8 @@ namespace treadle {
 /// Joins samples, all of the same data set, into the fields of a Batch.
 using Collate = std::function<Dict(std::vector<Sample>)>;
 
-/// The usual Collate: tensors of equal shape and type are stacked along a new first dimension, integers become an int64 tensor, floats a
-/// float64 tensor, bools a bool tensor; what does not fit together (ragged tensors) and everything else becomes a List.
+/// The usual Collate: tensors of equal shape and type are stacked along a new first dimension, integers become an int64 tensor,
+/// floats a float64 tensor, bools a bool tensor; what does not fit together (ragged tensors) and everything else becomes a List.
 /// Throws FormatError when the samples differ in their fields.
 Dict collate(std::vector<Sample> samples);
 
@@ -27,8 +27,8 @@ struct DataLoaderOptions {
   int prefetch = 4;             ///< batches made ahead of the caller; at least 1, without meaning when there are no workers
   bool drop_last = false;       ///< leave out a last batch of a pass that is not full
   std::uint64_t seed = 0;       ///< of the samples' randomness
-  Transform transform{};          ///< applied to each sample; may be empty
-  Collate collate{};              ///< empty: `treadle::collate`
+  Transform transform{};        ///< applied to each sample; may be empty
+  Collate collate{};            ///< empty: `treadle::collate`
   std::string name = "data";    ///< for messages
 };
 void validate(const DataLoaderOptions& options);
@@ -54,11 +54,11 @@ class SampleError : public Error {
 /// randomness is Rng(s, sampler position), where s is derived from the seed. Memory holds at most prefetch + 1 batches beside the
 /// caller's. A transform, collate function or data set is called by all workers at once; their OpenMP teams have one thread.
 ///
-/// `next` throws SampleError when a sample cannot be made; the loader then stands where it stood before the call, and the next call tries
-/// the same batch again. The destructor waits for the samples under way, and for nothing else.
+/// `next` throws SampleError when a sample cannot be made; the loader then stands where it stood before the call, and the next
+/// call tries the same batch again. The destructor waits for the samples under way, and for nothing else.
 ///
-/// State: {"sampler", "seed"} after the last batch that `next` returned. After a change of the group, `load_state_dict(state_dict())`
-/// makes what was prepared for the old one anew.
+/// State: {"sampler", "seed"} after the last batch that `next` returned. After a change of the group,
+/// `load_state_dict(state_dict())` makes what was prepared for the old one anew.
 class DataLoader final : public BatchSource {
  public:
   /// Throws ConfigError when an option is out of range, or data set or sampler is null. Threads start with the first `next`.

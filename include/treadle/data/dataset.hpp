@@ -24,8 +24,8 @@ class Dataset {
   Dataset& operator=(const Dataset&) = delete;
 
   virtual std::int64_t size() const = 0;
-  /// The sample at `index` in [0, size()), else Error. `rng` is this sample's own randomness: the same (seed, position) gives the same
-  /// sample on every thread. Tensors of the sample may share memory with the data set: nobody writes to them.
+  /// The sample at `index` in [0, size()), else Error. `rng` is this sample's own randomness: the same (seed, position) gives the
+  /// same sample on every thread. Tensors of the sample may share memory with the data set: nobody writes to them.
   virtual Sample get(std::int64_t index, Rng& rng) const = 0;
   /// The samples at `indices` as `collate` would join them, for a data set that has a faster way than one by one; else nothing.
   /// Only for data sets whose `get` uses no randomness.
@@ -35,8 +35,8 @@ class Dataset {
   Dataset() = default;
 };
 
-/// Samples from tensors with one row per sample: field f of sample i is row i of tensor f. Throws ConfigError when there is no field
-/// or the tensors differ in their number of rows.
+/// Samples from tensors with one row per sample: field f of sample i is row i of tensor f. Throws ConfigError when there is no
+/// field or the tensors differ in their number of rows.
 class TensorDataset final : public Dataset {
  public:
   explicit TensorDataset(Dict fields);

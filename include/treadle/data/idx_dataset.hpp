@@ -7,17 +7,17 @@
 
 namespace treadle {
 
-/// The array in an IDX file of unsigned bytes (two zero bytes, type 8, number of dimensions, each dimension as 32 bits big-endian,
-/// then the elements in row-major order; http://yann.lecun.com/exdb/mnist), plain or gzip-compressed, as a uint8 tensor.
-/// Throws IoError when it cannot be read, followed by `advice` when it does not exist, and FormatError with the offset in the
-/// uncompressed bytes when it is not such a file, is cut off, goes on after its end, or is damaged. Memory is asked for as the bytes
-/// arrive, not as the header claims.
+/// The array in an IDX file of unsigned bytes (two zero bytes, type 8, number of dimensions, each dimension as 32 bits
+/// big-endian, then the elements in row-major order; http://yann.lecun.com/exdb/mnist), plain or gzip-compressed, as a uint8
+/// tensor. Throws IoError when it cannot be read, followed by `advice` when it does not exist, and FormatError with the offset in
+/// the uncompressed bytes when it is not such a file, is cut off, goes on after its end, or is damaged. Memory is asked for as
+/// the bytes arrive, not as the header claims.
 at::Tensor read_idx(const std::filesystem::path& path, const std::string& advice = {});
 
 struct IdxOptions {
   std::filesystem::path images{};  ///< IDX file of shape (N, H, W)
   std::filesystem::path labels{};  ///< IDX file of shape (N)
-  std::int64_t num_classes = 0;  ///< every label must be below it; 0 for no check
+  std::int64_t num_classes = 0;    ///< every label must be below it; 0 for no check
   std::string package_hint{};      ///< the Debian package that holds the files, for the message when one is missing; may be empty
 };
 void validate(const IdxOptions& options);

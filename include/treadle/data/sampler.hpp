@@ -13,15 +13,15 @@ namespace treadle {
 /// The order in which a data set is gone through. Loop thread only.
 ///
 /// All ranks share one order of samples and each takes its part of it; rank and number of ranks are read from the Group at every
-/// call. The state is a place in the common order, equal on all ranks that have drawn equally often: it may be loaded by any rank of
-/// a group of any size, and the order goes on from there. `state_dict` is cheap, and later calls of `next` do not change what it
-/// returned. Loading takes the same time wherever the place is: nothing is replayed.
+/// call. The state is a place in the common order, equal on all ranks that have drawn equally often: it may be loaded by any rank
+/// of a group of any size, and the order goes on from there. `state_dict` is cheap, and later calls of `next` do not change what
+/// it returned. Loading takes the same time wherever the place is: nothing is replayed.
 class Sampler : public Stateful {
  public:
   /// The next index of this rank, or nothing at the end of a pass; the call after that begins a new pass.
   virtual std::optional<std::int64_t> next() = 0;
-  /// Where the index that `next` would return now stands in the common order: 0, 1, … from the start of the run. No two samples have
-  /// the same one, so a sample's randomness may be drawn from it.
+  /// Where the index that `next` would return now stands in the common order: 0, 1, … from the start of the run. No two samples
+  /// have the same one, so a sample's randomness may be drawn from it.
   virtual std::int64_t position() const = 0;
   /// Leaves the pass under way; an infinite order begins again from its start.
   virtual void rewind() = 0;
@@ -48,8 +48,8 @@ class SequentialSampler final : public Sampler {
 };
 
 /// Each rank's contiguous part of 0, …, size - 1, in order: the parts differ by at most one in length, the first are the longer
-/// ones, and some are empty when there are more ranks than samples (Detectron2's split). `position` is the index itself, so that every
-/// pass sees the same randomness. Throws ConfigError unless size is at least 1.
+/// ones, and some are empty when there are more ranks than samples (Detectron2's split). `position` is the index itself, so that
+/// every pass sees the same randomness. Throws ConfigError unless size is at least 1.
 class InferenceSampler final : public Sampler {
  public:
   InferenceSampler(std::int64_t size, std::shared_ptr<Group> group);

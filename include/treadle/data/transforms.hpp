@@ -10,16 +10,17 @@
 
 namespace treadle {
 
-/// Changes one sample. Called by many threads at once, so it holds no mutable state; every random choice comes from the Rng, which
-/// belongs to this sample alone. A transform that changes an image makes a new tensor: the one it is given may be shared.
+/// Changes one sample. Called by many threads at once, so it holds no mutable state; every random choice comes from the Rng,
+/// which belongs to this sample alone. A transform that changes an image makes a new tensor: the one it is given may be shared.
 using Transform = std::function<Sample(Sample, Rng&)>;
 
 /// Applies `transforms` in order, with one Rng for all of them.
 Transform compose(std::vector<Transform> transforms);
 
-/// The transforms below work on the tensor field `field` of shape (C, H, W). They throw FormatError when the sample has no such field
-/// or it has another shape, and their makers throw ConfigError for options out of range. Each draws the same number of random numbers
-/// whatever it decides, so that taking one out of a chain changes the randomness of those behind it by a fixed offset only.
+/// The transforms below work on the tensor field `field` of shape (C, H, W). They throw FormatError when the sample has no such
+/// field or it has another shape, and their makers throw ConfigError for options out of range. Each draws the same number of
+/// random numbers whatever it decides, so that taking one out of a chain changes the randomness of those behind it by a fixed
+/// offset only.
 
 /// Mirrors left and right. Draws one number.
 struct RandomFlipOptions {

@@ -39,13 +39,14 @@ enum class ColourMode { as_stored, grey, rgb };
 
 struct DecodeOptions {
   ColourMode mode = ColourMode::as_stored;
-  std::int64_t max_pixels = std::int64_t{1} << 28;  ///< a picture that claims more is refused before memory is asked for; at least 1
+  std::int64_t max_pixels =
+      std::int64_t{1} << 28;  ///< a picture that claims more is refused before memory is asked for; at least 1
 };
 void validate(const DecodeOptions& options);
 
-/// Decodes PNG or JPEG, told apart by their first bytes; 16 bits per channel become 8. `source` stands in messages, usually the file's name.
-/// Any thread. Throws FormatError, with the offset where it is known, when the bytes are neither, cut off or damaged: a JPEG too, of which the
-/// library would make up the missing part.
+/// Decodes PNG or JPEG, told apart by their first bytes; 16 bits per channel become 8. `source` stands in messages, usually the
+/// file's name. Any thread. Throws FormatError, with the offset where it is known, when the bytes are neither, cut off or
+/// damaged: a JPEG too, of which the library would make up the missing part.
 Image decode_image(std::string_view bytes, const DecodeOptions& options = {}, const std::filesystem::path& source = "image");
 /// Reads and decodes a file; also throws IoError.
 Image load_image(const std::filesystem::path& path, const DecodeOptions& options = {});
