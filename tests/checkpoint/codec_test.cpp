@@ -271,13 +271,16 @@ TEST(Codec, PythonReadsWhatWeWrite) {
     values.push_back(i == 0 ? small_value() : RandomValue(Rng(static_cast<std::uint64_t>(i))).make());
     if (i == 1) {
       auto numbers = at::complex(at::arange(3.0), at::arange(1.0, 4.0));
-      auto floats = at::rand({4});
-      values[1] = List{floats, floats.view(c10::kInt), numbers.conj(), numbers.resolve_conj()};
+      values[1] = List{numbers.conj(), numbers.resolve_conj()};
     }
     save_checkpoint_file(folder / (std::to_string(i) + ".pth"), values.back());
   }
+  auto floats = at::rand({4});
+  save_checkpoint_file(folder / "mixed.pth", List{floats, floats.view(c10::kInt)});
   std::ofstream(folder / "rewrite_files.py") << R"(import sys, torch
 folder = sys.argv[1]
+floats, ints = torch.load(f"{folder}/mixed.pth", weights_only=True)  # which Python itself refuses to write
+assert ints.dtype == torch.int32 and floats.view(torch.int32).equal(ints) and floats.data_ptr() == ints.data_ptr()
 for i in range(int(sys.argv[2])):
     value = torch.load(f"{folder}/{i}.pth", weights_only=True)
     torch.save(value, f"{folder}/{i}.copy.pth")
