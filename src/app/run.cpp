@@ -2,6 +2,7 @@
 #include <treadle/app/run.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/base/text.hpp>
 
 #include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
@@ -22,9 +23,16 @@ void complain(std::string message) {
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
-int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+int report_usage(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
   if (error.get_exit_code() == 0) return app.exit(error);
-  complain(std::string(error.what()) + "; see treadle --help");
+  const bool unknown_command = words.size() > 1 && !words[1].starts_with("-") && app.get_subcommands().empty();
+  if (unknown_command) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+    complain("there is no command \"" + words[1] + "\"" + did_you_mean(words[1], names) + "; see treadle --help");
+  } else {
+    complain(std::string(error.what()) + "; see treadle --help");
+  }
   return kWrongUsage;
 }
 
@@ -52,7 +60,7 @@ int run_command(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return report_usage(app, error);
+    return report_usage(app, error, train_arguments.command_line);
   }
   return guarded([&] { return train->parsed() ? run_train(train_arguments) : kWrongUsage; });
 }

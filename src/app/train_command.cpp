@@ -28,15 +28,19 @@ Config read_config(const TrainArguments& arguments) {
   return config;
 }
 
-/// The command that a user would type to go on from here.
-std::string command(const TrainArguments& arguments, const std::string& rest) {
-  std::string text = "treadle train";
-  if (!arguments.config_file.empty()) text += " --config-file " + arguments.config_file;
-  text += rest;
-  for (const std::string& word : arguments.overrides) {
-    text += word.find_first_of(" ()[]'\"$*") == std::string::npos && !word.empty() ? " " + word : fmt::format(" \"{}\"", word);
+std::string quoted(const std::string& word) {
+  return word.empty() || word.find_first_of(" ()[]{}'\"$*") != std::string::npos ? "\"" + word + "\"" : word;
+}
+
+/// The command that a user would type to go on from here: as this one, with `flag` and the setting `key` `value`.
+std::string command(const TrainArguments& arguments, const std::string& flag, const std::string& key = "", const std::string& value = "") {
+  std::string text = arguments.command_line.front() + " train";
+  if (!arguments.config_file.empty()) text += " --config-file " + quoted(arguments.config_file);
+  text += " " + flag;
+  for (std::size_t i = 0; i + 1 < arguments.overrides.size(); i += 2) {
+    if (arguments.overrides[i] != key) text += " " + arguments.overrides[i] + " " + quoted(arguments.overrides[i + 1]);
   }
-  return text;
+  return key.empty() ? text : text + " " + key + " " + quoted(value);
 }
 
 void say(const std::string& text) {
@@ -68,10 +72,11 @@ int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool res
 }
 
 void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
-  const std::string final_checkpoint = config.get_string("OUTPUT_DIR") + "/model_final.pth";
-  say(fmt::format("\nTrained {} iterations; everything is in \"{}\".\n  evaluate: {} MODEL.WEIGHTS {}\n  go on:    {} SOLVER.MAX_ITER {}",
-                  config.get_int("SOLVER.MAX_ITER"), config.get_string("OUTPUT_DIR"), command(arguments, " --eval-only"), final_checkpoint,
-                  command(arguments, " --resume"), 2 * config.get_int("SOLVER.MAX_ITER")));
+  const std::int64_t iterations = config.get_int("SOLVER.MAX_ITER");
+  const std::string& folder = config.get_string("OUTPUT_DIR");
+  say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
+  say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + "/model_final.pth"));
+  say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
 }
 
 int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group) {
@@ -89,7 +94,7 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
   });
   const Dict results = trainer.train();
   if (trainer.outcome() == Outcome::stopped) {
-    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1, command(arguments, " --resume")));
+    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1, command(arguments, "--resume")));
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <tuple>
 
 #include "checkpoint/async_writer.hpp"
@@ -69,9 +70,18 @@ fs::path Checkpointer::get_checkpoint_file() const {
   }
 }
 
+std::vector<FolderEntry> Checkpointer::list_or_nothing() const {
+  try {
+    return options_.file_system->list(save_dir_);
+  } catch (const IoError& error) {
+    if (error.error_number() != ENOENT) throw;
+    return {};  // nothing was saved yet
+  }
+}
+
 std::vector<fs::path> Checkpointer::get_all_checkpoint_files() const {
   std::vector<fs::path> found;
-  for (const FolderEntry& entry : options_.file_system->list(save_dir_)) {
+  for (const FolderEntry& entry : list_or_nothing()) {
     if (entry.is_file && entry.name.ends_with(".pth")) found.push_back(save_dir_ / entry.name);
   }
   std::sort(found.begin(), found.end());
@@ -85,13 +95,7 @@ void Checkpointer::tag_last_checkpoint(const std::string& basename) {
 
 void Checkpointer::clean_leftovers() const {
   if (!saves()) return;
-  std::vector<FolderEntry> entries;
-  try {
-    entries = options_.file_system->list(save_dir_);
-  } catch (const IoError&) {
-    return;  // nothing was saved yet
-  }
-  for (const FolderEntry& entry : entries) {
+  for (const FolderEntry& entry : list_or_nothing()) {
     if (!is_temporary_name(entry.name)) continue;
     try {
       options_.file_system->remove(save_dir_ / entry.name);

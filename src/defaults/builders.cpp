@@ -12,6 +12,8 @@
 
 #include <torch/optim/optimizer.h>
 
+#include <filesystem>
+
 namespace treadle {
 namespace {
 
@@ -73,6 +75,7 @@ std::unique_ptr<DatasetEvaluator> build_evaluator(const Config&, const std::stri
 }  // namespace
 
 std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::string& output_dir, std::int64_t max_iter) {
+  std::filesystem::create_directories(output_dir);
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
   writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
                                   .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));

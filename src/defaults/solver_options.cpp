@@ -2,8 +2,25 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/defaults/options.hpp>
 
+#include <initializer_list>
+#include <string>
+#include <utility>
+
 namespace treadle {
 namespace {
+
+/// Says a field that is out of range under the key it came from, with the place of its value.
+template <class Options>
+void validate_as(const Config& config, const Options& options, std::initializer_list<std::pair<std::string, std::string>> keys) {
+  try {
+    validate(options);
+  } catch (const ConfigError& error) {
+    for (const auto& [field, key] : keys) {
+      if (error.key() == field) config.fail(key, error.what());
+    }
+    throw;
+  }
+}
 
 GradientClippingOptions clipping_options(const Config& config) {
   GradientClippingOptions clip;
@@ -35,6 +52,16 @@ OptimizerOptions optimizer_options(const Config& config) {
   options.nesterov = config.get_bool("SOLVER.NESTEROV");
   options.fused = config.get_bool("TREADLE.SOLVER.FUSED");
   options.clip = clipping_options(config);
+  validate_as(config, options,
+              {{"OptimizerOptions.base_lr", "SOLVER.BASE_LR"},
+               {"OptimizerOptions.momentum", "SOLVER.MOMENTUM"},
+               {"OptimizerOptions.nesterov", "SOLVER.NESTEROV"},
+               {"OptimizerOptions.weight_decay", "SOLVER.WEIGHT_DECAY"},
+               {"OptimizerOptions.weight_decay_norm", "SOLVER.WEIGHT_DECAY_NORM"},
+               {"OptimizerOptions.weight_decay_bias", "SOLVER.WEIGHT_DECAY_BIAS"},
+               {"OptimizerOptions.bias_lr_factor", "SOLVER.BIAS_LR_FACTOR"},
+               {"GradientClippingOptions.clip_value", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"},
+               {"GradientClippingOptions.norm_type", "SOLVER.CLIP_GRADIENTS.NORM_TYPE"}});
   return options;
 }
 
@@ -52,6 +79,15 @@ LRSchedulerOptions lr_scheduler_options(const Config& config) {
   options.warmup_factor = config.get_double("SOLVER.WARMUP_FACTOR");
   options.warmup_method = warmup_method(config);
   options.rescale_interval = config.get_bool("SOLVER.RESCALE_INTERVAL");
+  validate_as(config, options,
+              {{"LRSchedulerOptions.base_lr", "SOLVER.BASE_LR"},
+               {"LRSchedulerOptions.base_lr_end", "SOLVER.BASE_LR_END"},
+               {"LRSchedulerOptions.gamma", "SOLVER.GAMMA"},
+               {"LRSchedulerOptions.steps", "SOLVER.STEPS"},
+               {"LRSchedulerOptions.num_decays", "SOLVER.NUM_DECAYS"},
+               {"LRSchedulerOptions.warmup_iters", "SOLVER.WARMUP_ITERS"},
+               {"LRSchedulerOptions.warmup_factor", "SOLVER.WARMUP_FACTOR"},
+               {"LRSchedulerOptions.rescale_interval", "SOLVER.RESCALE_INTERVAL"}});
   return options;
 }
 

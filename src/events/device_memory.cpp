@@ -1,9 +1,12 @@
 #include <treadle/base/device.hpp>
 
+#include <torch/version.h>
+
+#if TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 10
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/headeronly/version.h>
+#endif
 
 #include "events/device_memory.hpp"
 

@@ -36,11 +36,13 @@ void IterationTimer::after_step(TrainerBase& trainer) {
   if (!step_open_) return;
   step_open_ = false;
   const double now = clock_();
-  if (trainer.iter() - trainer.start_iter() + 1 < warmup_iter_) {
+  const bool warming_up = trainer.iter() - trainer.start_iter() + 1 < warmup_iter_;
+  // A resumed run has no gap in its record, or its lines would differ from those of a run that was never stopped.
+  if (!warming_up || trainer.storage().find_history("time") != nullptr) trainer.storage().put_scalar("time", now - step_start_);
+  if (warming_up) {
     start_ = now;
     return;
   }
-  trainer.storage().put_scalar("time", now - step_start_);
   steps_total_ += now - step_start_;
 }
 

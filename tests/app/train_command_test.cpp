@@ -39,8 +39,8 @@ TEST(TrainCommand, EvaluatesWeightsOrTheLastCheckpoint) {
   const ProcessResult last = command.train({"--eval-only", "--resume"});
   EXPECT_EQ(weights.status, 0) << weights.err;
   EXPECT_EQ(last.status, 0) << last.err;
-  EXPECT_TRUE(contains(table(weights.out), "| classification/num_samples |           64 |"));
-  EXPECT_TRUE(contains(table(last.out), "| classification/num_samples |           64 |"));
+  EXPECT_TRUE(contains(table(weights.out), "| classification/num_samples   |           64 |"));
+  EXPECT_TRUE(contains(table(last.out), "| classification/num_samples   |           64 |"));
   EXPECT_TRUE(fs::exists(command.output + "/last_checkpoint"));
 }
 
@@ -100,15 +100,15 @@ TEST(TrainCommand, AKilledRunGoesOnToTheSameBits) {
 
 TEST(TrainCommand, ResumeInAnEmptyFolderStartsAnewAndSaysSo) {
   const Command command;
-  const ProcessResult result = command.train({"--resume", "SOLVER.MAX_ITER", "3"});
+  const ProcessResult result = command.train({"--resume", "SOLVER.MAX_ITER", "6"});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "there is no checkpoint in"));
 }
 
 TEST(TrainCommand, ASecondRunInTheFolderSaysSo) {
   const Command command;
-  ASSERT_EQ(command.train({"SOLVER.MAX_ITER", "3"}).status, 0);
-  const ProcessResult second = command.train({"SOLVER.MAX_ITER", "3"});
+  ASSERT_EQ(command.train({"SOLVER.MAX_ITER", "6"}).status, 0);
+  const ProcessResult second = command.train({"SOLVER.MAX_ITER", "6"});
   EXPECT_EQ(second.status, 0) << second.err;
   EXPECT_TRUE(contains(second.out, "holds an earlier run")) << second.out;
   EXPECT_EQ(lines_of(read_text(command.output + "/metrics.json")).size(), 2u);

@@ -1,3 +1,4 @@
+#include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/engine.hpp>

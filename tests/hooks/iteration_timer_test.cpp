@@ -50,6 +50,14 @@ TEST_F(IterationTimerTest, TheIterationCaughtUpWithIsNotMeasured) {
   EXPECT_EQ(trainer.storage().count_samples("time", 100), 1);
 }
 
+TEST_F(IterationTimerTest, AResumedRunHasNoGapInItsRecord) {
+  add(3);
+  trainer.storage().put_scalar("time", 0.5, true, 99);
+  trainer.train(100, 104);
+  EXPECT_EQ(trainer.storage().count_samples("time", 100), 5);
+  EXPECT_EQ(trainer.logs.at(1), "Overall training speed: 2 iterations in 0:00:01 (0.5000 s / it)");
+}
+
 TEST_F(IterationTimerTest, ANegativeWarmUpIsRefused) { EXPECT_THROW(hooks::IterationTimer(-1), ConfigError); }
 
 }  // namespace

@@ -17,6 +17,7 @@ class Module;
 namespace treadle {
 
 class FileSystem;
+struct FolderEntry;
 class Group;
 
 struct CheckpointerOptions {
@@ -137,6 +138,7 @@ class Checkpointer {
   std::vector<std::filesystem::path> candidates() const;
   bool is_good(const std::filesystem::path& path);
   void clean_leftovers() const;
+  std::vector<FolderEntry> list_or_nothing() const;
 
   torch::nn::Module* model_;
   std::filesystem::path save_dir_;
