@@ -1,7 +1,7 @@
 #pragma once
 
-/// Everything of the room `solver`. The headers of the optimizers include LibTorch's; programs that only build by name and step do better
-/// with `solver/build.hpp`, `solver/lr_scheduler.hpp` and `solver/optimizer_state.hpp`.
+/// Everything of the room `solver`. The headers of the optimizers include LibTorch's; programs that only build by name and step
+/// do better with `solver/build.hpp`, `solver/lr_scheduler.hpp` and `solver/optimizer_state.hpp`.
 #include <treadle/solver/adamw.hpp>
 #include <treadle/solver/build.hpp>
 #include <treadle/solver/clipping.hpp>

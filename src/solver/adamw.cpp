@@ -30,7 +30,9 @@ namespace {
 using torch::optim::OptimizerParamGroup;
 
 void require(bool legal, const char* field, const char* range, double found) {
-  if (!legal) throw ConfigError(fmt::format("AdamOptions.{} must be {}; it is {}", field, range, found), std::string("AdamOptions.") + field);
+  if (!legal)
+    throw ConfigError(fmt::format("AdamOptions.{} must be {}; it is {}", field, range, found),
+                      std::string("AdamOptions.") + field);
 }
 
 template <class TorchOptions>
@@ -106,9 +108,9 @@ bool kernel_takes(const Update& update) {
          (!update.max_exp_avg_sq.defined() || same_walk(update.param, update.max_exp_avg_sq));
 }
 
-/// Runs the kernels over the tensors of one dtype, block by block, so that a block is still in the cache when its second half begins.
-/// Tensors of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do not depend on where
-/// in a block a number lies.
+/// Runs the kernels over the tensors of one dtype, block by block, so that a block is still in the cache when its second half
+/// begins. Tensors of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do not
+/// depend on where in a block a number lies.
 template <class T>
 class AdamBatch {
  public:
@@ -129,10 +131,12 @@ class AdamBatch {
   void run(AdamScalars scalars) {
     for (auto& [step, pieces] : by_step_) {
       scalars.step = step;
-      at::parallel_for(0, static_cast<std::int64_t>(pieces.blocks.size()), kParallelBlocks, [&](std::int64_t begin, std::int64_t end) {
-        at::Tensor scratch = at::empty({kBlock}, c10::CppTypeToScalarType<T>::value);
-        for (std::int64_t block = begin; block < end; ++block) run_block(pieces, static_cast<std::size_t>(block), scalars, scratch);
-      });
+      at::parallel_for(0, static_cast<std::int64_t>(pieces.blocks.size()), kParallelBlocks,
+                       [&](std::int64_t begin, std::int64_t end) {
+                         at::Tensor scratch = at::empty({kBlock}, c10::CppTypeToScalarType<T>::value);
+                         for (std::int64_t block = begin; block < end; ++block)
+                           run_block(pieces, static_cast<std::size_t>(block), scalars, scratch);
+                       });
     }
   }
 
@@ -209,7 +213,8 @@ struct FusedLists {
 
   void run(const AdamScalars& scalars, std::int64_t step) {
     // The kernel only reads the counts, so that one tensor serves for all.
-    std::vector<at::Tensor> steps(params.size(), at::full({}, static_cast<double>(step), at::device(params[0].device()).dtype(at::kFloat)));
+    std::vector<at::Tensor> steps(params.size(),
+                                  at::full({}, static_cast<double>(step), at::device(params[0].device()).dtype(at::kFloat)));
     bool amsgrad = !max_exp_avg_sqs.empty();
     bool maximize = scalars.maximize;
     if (scalars.decoupled) {
@@ -260,7 +265,8 @@ class GroupStep {
 };
 
 template <class TorchOptions, class State>
-void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, double clip_factor, bool decoupled) {
+void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, double clip_factor,
+                 bool decoupled) {
   at::NoGradGuard no_grad;
   for (OptimizerParamGroup& group : groups) {
     const auto& options = static_cast<const TorchOptions&>(group.options());
@@ -282,7 +288,8 @@ void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const O
       State& state = state_of<State>(states, param, options.amsgrad());
       state.step(state.step() + 1);
       static const at::Tensor none;
-      step.add({param, grad, state.exp_avg(), state.exp_avg_sq(), options.amsgrad() ? state.max_exp_avg_sq() : none, state.step()});
+      step.add(
+          {param, grad, state.exp_avg(), state.exp_avg_sq(), options.amsgrad() ? state.max_exp_avg_sq() : none, state.step()});
     }
     step.run();
   }
@@ -303,7 +310,8 @@ void validate(const AdamOptions& options) {
   require(options.beta1 >= 0 && options.beta1 < 1, "beta1", "in [0, 1)", options.beta1);
   require(options.beta2 >= 0 && options.beta2 < 1, "beta2", "in [0, 1)", options.beta2);
   require(options.eps >= 0 && std::isfinite(options.eps), "eps", "finite and at least 0", options.eps);
-  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0", options.weight_decay);
+  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0",
+          options.weight_decay);
 }
 
 AdamW::AdamW(const std::vector<ParamGroup>& groups, const AdamOptions& options)
@@ -316,7 +324,8 @@ AdamW::AdamW(std::vector<at::Tensor> params, const AdamOptions& options) : AdamW
 
 at::Tensor AdamW::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), take_clip_factor(), /*decoupled=*/true);
+  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), take_clip_factor(),
+                                                                         /*decoupled=*/true);
   return loss;
 }
 
@@ -330,7 +339,8 @@ Adam::Adam(std::vector<at::Tensor> params, const AdamOptions& options) : Adam({w
 
 at::Tensor Adam::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), take_clip_factor(), /*decoupled=*/false);
+  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), take_clip_factor(),
+                                                                       /*decoupled=*/false);
   return loss;
 }
 

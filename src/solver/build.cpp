@@ -14,12 +14,14 @@ namespace {
 
 void require(bool legal, const char* field, const char* range, double found) {
   if (!legal) {
-    throw ConfigError(fmt::format("OptimizerOptions.{} must be {}; it is {}", field, range, found), std::string("OptimizerOptions.") + field);
+    throw ConfigError(fmt::format("OptimizerOptions.{} must be {}; it is {}", field, range, found),
+                      std::string("OptimizerOptions.") + field);
   }
 }
 
 template <class O>
-std::unique_ptr<torch::optim::Optimizer> make(const std::vector<ParamGroup>& groups, const OptimizerOptions& options, const auto& own_options) {
+std::unique_ptr<torch::optim::Optimizer> make(const std::vector<ParamGroup>& groups, const OptimizerOptions& options,
+                                              const auto& own_options) {
   if (options.clip.enabled) return std::make_unique<WithGradientClipping<O>>(options.clip, groups, own_options);
   return std::make_unique<O>(groups, own_options);
 }
@@ -55,7 +57,8 @@ std::unique_ptr<torch::optim::Optimizer> make_adam(const std::vector<ParamGroup>
 
 void validate(const OptimizerOptions& options) {
   require(options.base_lr >= 0 && std::isfinite(options.base_lr), "base_lr", "finite and at least 0", options.base_lr);
-  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0", options.weight_decay);
+  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0",
+          options.weight_decay);
   require(options.momentum >= 0 && options.momentum <= 1, "momentum", "in [0, 1]", options.momentum);
   require(options.beta1 >= 0 && options.beta1 < 1, "beta1", "in [0, 1)", options.beta1);
   require(options.beta2 >= 0 && options.beta2 < 1, "beta2", "in [0, 1)", options.beta2);

@@ -43,7 +43,8 @@ ParamScheduler step_with_fixed_gamma(const LRSchedulerOptions& options) {
 }
 
 ParamScheduler stable_decay(const LRSchedulerOptions& options) {
-  require(options.decay_iters > 0 && options.decay_iters <= options.max_iter, "decay_iters", "in (0, max_iter]", options.decay_iters);
+  require(options.decay_iters > 0 && options.decay_iters <= options.max_iter, "decay_iters", "in (0, max_iter]",
+          options.decay_iters);
   double length = static_cast<double>(options.decay_iters) / static_cast<double>(options.max_iter);
   return StableDecayParamScheduler(length, options.base_lr_end / options.base_lr, options.decay_shape);
 }
@@ -55,9 +56,10 @@ void validate(const LRSchedulerOptions& options) {
   require(options.base_lr >= 0 && std::isfinite(options.base_lr), "base_lr", "finite and at least 0", options.base_lr);
   require(options.gamma > 0 && std::isfinite(options.gamma), "gamma", "finite and above 0", options.gamma);
   require(options.num_decays > 0, "num_decays", "above 0", options.num_decays);
-  require(options.warmup_iters >= 0 && options.warmup_iters <= options.max_iter, "warmup_iters", "in [0, max_iter]", options.warmup_iters);
-  require(!options.rescale_interval || options.warmup_iters < options.max_iter, "warmup_iters", "below max_iter with rescale_interval",
+  require(options.warmup_iters >= 0 && options.warmup_iters <= options.max_iter, "warmup_iters", "in [0, max_iter]",
           options.warmup_iters);
+  require(!options.rescale_interval || options.warmup_iters < options.max_iter, "warmup_iters",
+          "below max_iter with rescale_interval", options.warmup_iters);
   require(options.warmup_factor >= 0 && std::isfinite(options.warmup_factor), "warmup_factor", "finite and at least 0",
           options.warmup_factor);
   double previous = 0;
@@ -95,8 +97,8 @@ ParamScheduler build_param_scheduler(const LRSchedulerOptions& options) {
   try {
     return WarmupParamScheduler(scheduler, warmup);
   } catch (const Error& error) {
-    throw ConfigError(fmt::format("the schedule {} cannot follow a warm-up of {} of {} iterations: {}", options.name, options.warmup_iters,
-                                  options.max_iter, error.what()),
+    throw ConfigError(fmt::format("the schedule {} cannot follow a warm-up of {} of {} iterations: {}", options.name,
+                                  options.warmup_iters, options.max_iter, error.what()),
                       "LRSchedulerOptions.warmup_iters");
   }
 }

@@ -90,8 +90,8 @@ float norm_of_norms(const std::vector<at::Tensor>& grads) {
   return total;
 }
 
-/// The order in which ATen sums depends on how it was compiled. The kernel is used where it gives the same bits for samples of all the
-/// lengths that the order can depend on.
+/// The order in which ATen sums depends on how it was compiled. The kernel is used where it gives the same bits for samples of
+/// all the lengths that the order can depend on.
 bool kernel_sums_like_aten() {
   static const bool same = [] {
     at::NoGradGuard no_grad;
@@ -115,12 +115,14 @@ ClipType clip_type_from_string(std::string_view text) {
   if (text == "value") return ClipType::value;
   if (text == "norm") return ClipType::norm;
   if (text == "full_model") return ClipType::full_model;
-  throw ConfigError(fmt::format("the type of gradient clipping must be \"value\", \"norm\" or \"full_model\"; it is \"{}\"", text),
-                    "GradientClippingOptions.type");
+  throw ConfigError(
+      fmt::format("the type of gradient clipping must be \"value\", \"norm\" or \"full_model\"; it is \"{}\"", text),
+      "GradientClippingOptions.type");
 }
 
 void validate(const GradientClippingOptions& options) {
-  require(options.clip_value >= 0 && std::isfinite(options.clip_value), "clip_value", "finite and at least 0", options.clip_value);
+  require(options.clip_value >= 0 && std::isfinite(options.clip_value), "clip_value", "finite and at least 0",
+          options.clip_value);
   require(!std::isnan(options.norm_type), "norm_type", "a number or infinity", options.norm_type);
 }
 

@@ -47,7 +47,8 @@ void ExponentialMovingAverage::update() {
   at::NoGradGuard no_grad;
   bool copy = num_updates_++ == 0;
   double decay = options_.decay;
-  if (options_.warmup) decay = std::min(decay, (1.0 + static_cast<double>(num_updates_)) / (10.0 + static_cast<double>(num_updates_)));
+  if (options_.warmup)
+    decay = std::min(decay, (1.0 + static_cast<double>(num_updates_)) / (10.0 + static_cast<double>(num_updates_)));
   std::vector<LerpTensor<float>> floats;
   std::vector<LerpTensor<double>> doubles;
   for (std::size_t i = 0; i < values_.size(); ++i) {
@@ -113,7 +114,8 @@ void ExponentialMovingAverage::check_state_dict(const Dict& state) const {
   }
   if (averages.size() != averages_.size()) {
     for (const auto& [key, value] : averages.as_dict()) {
-      bool known = std::any_of(averages_.begin(), averages_.end(), [&](const NamedTensor& average) { return Key(average.name) == key; });
+      bool known =
+          std::any_of(averages_.begin(), averages_.end(), [&](const NamedTensor& average) { return Key(average.name) == key; });
       if (!known) averages.fail(fmt::format("the module has no \"{}\"", key.to_string()));
     }
   }

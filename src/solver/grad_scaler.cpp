@@ -20,7 +20,8 @@ namespace {
 
 void require(bool legal, const char* field, const char* range, double found) {
   if (!legal) {
-    throw ConfigError(fmt::format("GradScalerOptions.{} must be {}; it is {}", field, range, found), std::string("GradScalerOptions.") + field);
+    throw ConfigError(fmt::format("GradScalerOptions.{} must be {}; it is {}", field, range, found),
+                      std::string("GradScalerOptions.") + field);
   }
 }
 
@@ -52,7 +53,8 @@ bool unscale_gradients(torch::optim::Optimizer& optimizer, float scale) {
 
 void validate(const GradScalerOptions& options) {
   require(options.init_scale > 0 && std::isfinite(options.init_scale), "init_scale", "finite and above 0", options.init_scale);
-  require(options.growth_factor > 1 && std::isfinite(options.growth_factor), "growth_factor", "finite and above 1", options.growth_factor);
+  require(options.growth_factor > 1 && std::isfinite(options.growth_factor), "growth_factor", "finite and above 1",
+          options.growth_factor);
   require(options.backoff_factor > 0 && options.backoff_factor < 1, "backoff_factor", "in (0, 1)", options.backoff_factor);
   require(options.growth_interval > 0, "growth_interval", "above 0", static_cast<double>(options.growth_interval));
 }
@@ -91,7 +93,8 @@ bool GradScaler::step(torch::optim::Optimizer& optimizer) {
     return true;
   }
   auto found = progress_.find(&optimizer);
-  if (found != progress_.end() && found->second.stepped) throw Error("step was already called for this optimizer since the last update");
+  if (found != progress_.end() && found->second.stepped)
+    throw Error("step was already called for this optimizer since the last update");
   if (found == progress_.end()) {
     unscale(optimizer);
     found = progress_.find(&optimizer);

@@ -15,8 +15,8 @@
 
 namespace treadle {
 
-/// LibTorch's groups over the same parameters, without options of their own: LibTorch would mistake an explicit option that equals
-/// its built-in default for one that was not given. `set_group_options` follows.
+/// LibTorch's groups over the same parameters, without options of their own: LibTorch would mistake an explicit option that
+/// equals its built-in default for one that was not given. `set_group_options` follows.
 std::vector<torch::optim::OptimizerParamGroup> bare_torch_groups(const std::vector<ParamGroup>& groups);
 
 std::vector<GroupInfo> group_infos(const std::vector<ParamGroup>& groups);
@@ -37,8 +37,8 @@ struct GroupOptionSetter {
   void fixed(const char* key, const Value&) { known.emplace_back(key); }
 };
 
-/// `defaults` with the options of each group put over them, in the optimizer's groups. Throws ConfigError for an unknown key or a value
-/// of the wrong type.
+/// `defaults` with the options of each group put over them, in the optimizer's groups. Throws ConfigError for an unknown key or a
+/// value of the wrong type.
 template <class Options>
 void set_group_options(torch::optim::Optimizer& optimizer, const std::vector<ParamGroup>& groups, const Options& defaults) {
   for (std::size_t g = 0; g < groups.size(); ++g) {
@@ -53,8 +53,8 @@ void set_group_options(torch::optim::Optimizer& optimizer, const std::vector<Par
       bool known = key.is_string() && (key.string() == "initial_lr" ||
                                        std::find(setter.known.begin(), setter.known.end(), key.string()) != setter.known.end());
       if (!known) {
-        throw_group_error(groups, g,
-                          "the optimizer has no option \"" + key.to_string() + "\"" + did_you_mean(key.to_string(), setter.known));
+        throw_group_error(
+            groups, g, "the optimizer has no option \"" + key.to_string() + "\"" + did_you_mean(key.to_string(), setter.known));
       }
     }
     static_cast<Options&>(optimizer.param_groups()[g].options()) = options;

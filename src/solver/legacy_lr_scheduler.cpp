@@ -39,7 +39,9 @@ std::vector<double> WarmupMultiStepLR::get_lr() const {
 }
 
 WarmupCosineLR::WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t max_iters, const LegacyWarmupOptions& warmup)
-    : LRScheduler(optimizer, {.last_iter = warmup.last_epoch, .base_lrs = warmup.base_lrs}), max_iters_(max_iters), warmup_(warmup) {
+    : LRScheduler(optimizer, {.last_iter = warmup.last_epoch, .base_lrs = warmup.base_lrs}),
+      max_iters_(max_iters),
+      warmup_(warmup) {
   log_warning("WarmupCosineLR is deprecated: use LRMultiplier");
   if (max_iters_ <= 0) throw ConfigError(fmt::format("max_iters must be above 0; it is {}", max_iters_), "max_iters");
   step();

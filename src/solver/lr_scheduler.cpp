@@ -28,9 +28,10 @@ LRScheduler::LRScheduler(torch::optim::Optimizer& optimizer, Start start)
   if (last_iter_ < -1) throw ConfigError(fmt::format("last_iter must be at least -1; it is {}", last_iter_), "last_iter");
   if (base_lrs_.empty() && last_iter_ < 0) base_lrs_ = group_lrs(optimizer);
   if (base_lrs_.size() != groups) {
-    throw ConfigError(fmt::format("base_lrs must hold one rate for each of the optimizer's {} groups when last_iter is given; it holds {}",
-                                  groups, base_lrs_.size()),
-                      "base_lrs");
+    throw ConfigError(
+        fmt::format("base_lrs must hold one rate for each of the optimizer's {} groups when last_iter is given; it holds {}",
+                    groups, base_lrs_.size()),
+        "base_lrs");
   }
   if (auto* holder = dynamic_cast<GroupInfoHolder*>(&optimizer)) {
     for (std::size_t i = 0; i < groups; ++i) holder->group_info()[i].initial_lr = base_lrs_[i];
@@ -63,7 +64,8 @@ void LRScheduler::check_state_dict(const Dict& state) const {
   }
   for (std::size_t i = 0; i < saved.size(); ++i) {
     double lr = rates.item(i).as_double();
-    if (!(lr >= 0) || std::isinf(lr)) rates.item(i).fail(fmt::format("a learning rate must be finite and not negative, not {}", lr));
+    if (!(lr >= 0) || std::isinf(lr))
+      rates.item(i).fail(fmt::format("a learning rate must be finite and not negative, not {}", lr));
   }
   if (view["last_epoch"].as_int() < 0) view["last_epoch"].fail("must not be negative");
 }
@@ -78,8 +80,9 @@ void LRScheduler::load_state_dict(const Dict& state) {
     if (resume_ == ResumeSettings::saved) {
       base_lrs_ = saved_lrs;
     } else {
-      log_warning(fmt::format("the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
-                              fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
+      log_warning(fmt::format(
+          "the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
+          fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
     }
   }
   apply();
@@ -91,7 +94,8 @@ LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler mu
       max_iter_(options.max_iter) {
   if (!multiplier_) throw ConfigError("LRMultiplier needs a schedule; the one it got is empty", "multiplier");
   if (max_iter_ <= 0) {
-    throw ConfigError(fmt::format("LRMultiplierOptions.max_iter must be above 0; it is {}", max_iter_), "LRMultiplierOptions.max_iter");
+    throw ConfigError(fmt::format("LRMultiplierOptions.max_iter must be above 0; it is {}", max_iter_),
+                      "LRMultiplierOptions.max_iter");
   }
   step();
 }

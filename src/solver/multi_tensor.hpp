@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-// A kernel is written once, as an inlined template over a range of one tensor, and compiled twice: for the processor that the build is
-// for, and for one with AVX2 and FMA, chosen when the program runs.
+// A kernel is written once, as an inlined template over a range of one tensor, and compiled twice: for the processor that the
+// build is for, and for one with AVX2 and FMA, chosen when the program runs.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define TREADLE_HAS_AVX2_VARIANT 1
 #define TREADLE_AVX2 __attribute__((target("avx2,fma")))

@@ -1,7 +1,7 @@
 #pragma once
 
-// Which fields LibTorch's optimizers have, by Python's names and in Python's order: one list per class, visited for writing and for
-// reading. A visitor has
+// Which fields LibTorch's optimizers have, by Python's names and in Python's order: one list per class, visited for writing and
+// for reading. A visitor has
 //   option(key, field)      an option of a group
 //   fixed(key, value)       a key that Python writes and LibTorch has no field for
 //   counter(key, field)     a step count, in Python a float32 tensor

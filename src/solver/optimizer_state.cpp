@@ -63,13 +63,15 @@ struct Writer {
 const GroupInfoHolder* holder_of(const Optimizer& optimizer) { return dynamic_cast<const GroupInfoHolder*>(&optimizer); }
 
 [[noreturn]] void throw_unknown(const Optimizer& optimizer) {
-  throw Error(fmt::format("the state of an optimizer of class {} cannot be saved or loaded: it derives from none of SGD, Adam, AdamW, "
-                          "RMSprop, Adagrad and LBFGS",
-                          c10::demangle(typeid(optimizer).name())));
+  throw Error(
+      fmt::format("the state of an optimizer of class {} cannot be saved or loaded: it derives from none of SGD, Adam, AdamW, "
+                  "RMSprop, Adagrad and LBFGS",
+                  c10::demangle(typeid(optimizer).name())));
 }
 
 /// The options in Python's order: those the group came with first, then the others; then what only Treadle's optimizers know.
-Dict group_dict(const torch::optim::OptimizerParamGroup& group, const GroupInfoHolder* holder, std::size_t index, const Optimizer& optimizer) {
+Dict group_dict(const torch::optim::OptimizerParamGroup& group, const GroupInfoHolder* holder, std::size_t index,
+                const Optimizer& optimizer) {
   Writer writer;
   bool known = with_optimizer_kind(group.options(), [&]<class Kind>(Kind) {
     visit_options(static_cast<const typename Kind::Options&>(group.options()), writer);

@@ -50,7 +50,8 @@ struct StateReader {
   static at::Tensor sized(const ValueView& found, at::IntArrayRef sizes) {
     const at::Tensor& tensor = found.as_tensor();
     if (tensor.sizes() != sizes) {
-      found.fail(fmt::format("expected a tensor of shape [{}], found [{}]", fmt::join(sizes, ", "), fmt::join(tensor.sizes(), ", ")));
+      found.fail(
+          fmt::format("expected a tensor of shape [{}], found [{}]", fmt::join(sizes, ", "), fmt::join(tensor.sizes(), ", ")));
     }
     return tensor;
   }
@@ -98,8 +99,8 @@ struct StateReader {
   }
 };
 
-/// Makes tensors of a newly read state the parameter's own: the tensor already in use with the saved numbers copied into it, or a new
-/// one in the layout of the parameter.
+/// Makes tensors of a newly read state the parameter's own: the tensor already in use with the saved numbers copied into it, or a
+/// new one in the layout of the parameter.
 class Adopter {
  public:
   Adopter(const at::Tensor& param, std::vector<at::Tensor> in_use) : param_(param), in_use_(std::move(in_use)) {}
@@ -184,11 +185,12 @@ std::int64_t count_numbers(const torch::optim::OptimizerParamGroup& group) {
   return count;
 }
 
-ParsedGroup parse_group(const torch::optim::OptimizerParamGroup& group, std::size_t g, const ValueView& saved, const ValueView& states,
-                        const GroupInfoHolder* holder) {
+ParsedGroup parse_group(const torch::optim::OptimizerParamGroup& group, std::size_t g, const ValueView& saved,
+                        const ValueView& states, const GroupInfoHolder* holder) {
   ValueView ids = saved["params"];
   if (ids.size() != group.params().size()) {
-    ids.fail(fmt::format("group {} has {} parameters in the optimizer and {} in the state", g, group.params().size(), ids.size()));
+    ids.fail(
+        fmt::format("group {} has {} parameters in the optimizer and {} in the state", g, group.params().size(), ids.size()));
   }
   ParsedGroup parsed;
   parsed.options = group.options().clone();
@@ -224,9 +226,10 @@ std::vector<ParsedGroup> parse(const Optimizer& optimizer, const Dict& state) {
   const auto& groups = optimizer.param_groups();
   for (const auto& group : groups) {
     if (!with_optimizer_kind(group.options(), [](auto) {})) {
-      throw Error(fmt::format("the state of an optimizer of class {} cannot be loaded: it derives from none of SGD, Adam, AdamW, RMSprop, "
-                              "Adagrad and LBFGS",
-                              c10::demangle(typeid(optimizer).name())));
+      throw Error(fmt::format(
+          "the state of an optimizer of class {} cannot be loaded: it derives from none of SGD, Adam, AdamW, RMSprop, "
+          "Adagrad and LBFGS",
+          c10::demangle(typeid(optimizer).name())));
     }
   }
   if (saved.size() != groups.size()) {
@@ -234,7 +237,8 @@ std::vector<ParsedGroup> parse(const Optimizer& optimizer, const Dict& state) {
   }
   const auto* holder = dynamic_cast<const GroupInfoHolder*>(&optimizer);
   std::vector<ParsedGroup> parsed;
-  for (std::size_t g = 0; g < groups.size(); ++g) parsed.push_back(parse_group(groups[g], g, saved.item(g), view["state"], holder));
+  for (std::size_t g = 0; g < groups.size(); ++g)
+    parsed.push_back(parse_group(groups[g], g, saved.item(g), view["state"], holder));
   return parsed;
 }
 
@@ -243,9 +247,10 @@ template <class Options>
 void keep_weight_decay(const Options& current, Options& loaded, std::size_t g) {
   if constexpr (requires { current.weight_decay(); }) {
     if (current.weight_decay() == loaded.weight_decay()) return;
-    log_warning(fmt::format("the weight decay of parameter group {} differs from the one in the state that is resumed: using {} instead of "
-                            "the saved {}",
-                            g, current.weight_decay(), loaded.weight_decay()));
+    log_warning(fmt::format(
+        "the weight decay of parameter group {} differs from the one in the state that is resumed: using {} instead of "
+        "the saved {}",
+        g, current.weight_decay(), loaded.weight_decay()));
     loaded.weight_decay(current.weight_decay());
   }
 }

@@ -28,7 +28,8 @@ inline void read_option(const ValueView& view, std::tuple<double, double>& field
   if (view.size() != 2) view.fail("expected two numbers");
   field = {read_number(view.item(0)), read_number(view.item(1))};
 }
-template <class T> void read_option(const ValueView& view, std::optional<T>& field) {
+template <class T>
+void read_option(const ValueView& view, std::optional<T>& field) {
   field.reset();
   if (!view.is(Value::Type::null)) read_option(view, field.emplace());
 }

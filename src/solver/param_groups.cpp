@@ -15,7 +15,8 @@ namespace {
 
 void require(bool legal, const char* field, const char* range, double found) {
   if (!legal) {
-    throw ConfigError(fmt::format("ParamGroupOptions.{} must be {}; it is {}", field, range, found), std::string("ParamGroupOptions.") + field);
+    throw ConfigError(fmt::format("ParamGroupOptions.{} must be {}; it is {}", field, range, found),
+                      std::string("ParamGroupOptions.") + field);
   }
 }
 
@@ -25,10 +26,13 @@ void require_rate(const std::optional<double>& value, const char* field) {
 
 bool is_norm_module(const torch::nn::Module& module) {
   using namespace torch::nn;
-  auto is_any = [&]<class... Impl>(std::type_identity<Impl>...) { return (... || (dynamic_cast<const Impl*>(&module) != nullptr)); };
-  return is_any(std::type_identity<BatchNorm1dImpl>{}, std::type_identity<BatchNorm2dImpl>{}, std::type_identity<BatchNorm3dImpl>{},
-                std::type_identity<GroupNormImpl>{}, std::type_identity<InstanceNorm1dImpl>{}, std::type_identity<InstanceNorm2dImpl>{},
-                std::type_identity<InstanceNorm3dImpl>{}, std::type_identity<LayerNormImpl>{}, std::type_identity<LocalResponseNormImpl>{});
+  auto is_any = [&]<class... Impl>(std::type_identity<Impl>...) {
+    return (... || (dynamic_cast<const Impl*>(&module) != nullptr));
+  };
+  return is_any(
+      std::type_identity<BatchNorm1dImpl>{}, std::type_identity<BatchNorm2dImpl>{}, std::type_identity<BatchNorm3dImpl>{},
+      std::type_identity<GroupNormImpl>{}, std::type_identity<InstanceNorm1dImpl>{}, std::type_identity<InstanceNorm2dImpl>{},
+      std::type_identity<InstanceNorm3dImpl>{}, std::type_identity<LayerNormImpl>{}, std::type_identity<LocalResponseNormImpl>{});
 }
 
 /// The overrides with the bias options as one of them, and the place of each by parameter name.
@@ -41,8 +45,8 @@ std::vector<std::pair<std::string, Dict>> all_overrides(const ParamGroupOptions&
   return overrides;
 }
 
-Dict options_of(const ParamGroupOptions& options, const torch::nn::Module& module, const std::string& module_name, const std::string& param_name,
-                const std::vector<std::pair<std::string, Dict>>& overrides) {
+Dict options_of(const ParamGroupOptions& options, const torch::nn::Module& module, const std::string& module_name,
+                const std::string& param_name, const std::vector<std::pair<std::string, Dict>>& overrides) {
   Dict result;
   if (options.base_lr) result.set("lr", *options.base_lr);
   if (options.weight_decay) result.set("weight_decay", *options.weight_decay);
@@ -74,13 +78,15 @@ void validate(const ParamGroupOptions& options) {
   bool bias_options = options.bias_lr_factor != 1.0 || options.weight_decay_bias;
   for (const auto& [name, values] : options.overrides) {
     if (values.contains("params") || values.contains("param_names")) {
-      throw ConfigError(fmt::format("ParamGroupOptions.overrides: the entry for \"{}\" sets which parameters are in a group, which is no option",
-                                    name),
-                        "ParamGroupOptions.overrides");
+      throw ConfigError(
+          fmt::format(
+              "ParamGroupOptions.overrides: the entry for \"{}\" sets which parameters are in a group, which is no option", name),
+          "ParamGroupOptions.overrides");
     }
     if (bias_options && name == "bias") {
-      throw ConfigError("ParamGroupOptions.overrides has an entry for \"bias\", which bias_lr_factor and weight_decay_bias set too",
-                        "ParamGroupOptions.overrides");
+      throw ConfigError(
+          "ParamGroupOptions.overrides has an entry for \"bias\", which bias_lr_factor and weight_decay_bias set too",
+          "ParamGroupOptions.overrides");
     }
   }
 }
@@ -139,16 +145,16 @@ bool equal_options(const Value& a, const Value& b) {
 }
 
 bool equal_options(const Dict& a, const Dict& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Dict::Entry& x, const Dict::Entry& y) {
-    return x.key == y.key && equal_options(x.value, y.value);
-  });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Dict::Entry& x, const Dict::Entry& y) { return x.key == y.key && equal_options(x.value, y.value); });
 }
 
 void require_comparable(const Key& key, const Value& value) {
   if (value.is(Value::Type::list) || value.is(Value::Type::dict) || value.is(Value::Type::tensor)) {
-    throw ConfigError(fmt::format("the option \"{}\" of a parameter group is a {}: groups can be compared only by numbers, text and tuples",
-                                  key.to_string(), to_string(value.type())),
-                      key.to_string());
+    throw ConfigError(
+        fmt::format("the option \"{}\" of a parameter group is a {}: groups can be compared only by numbers, text and tuples",
+                    key.to_string(), to_string(value.type())),
+        key.to_string());
   }
   if (value.is(Value::Type::tuple)) {
     for (const Value& element : value.as_tuple()) require_comparable(key, element);
@@ -161,7 +167,8 @@ std::vector<ParamGroup> reduce_param_groups(const std::vector<ParamGroup>& group
   std::vector<ParamGroup> reduced;
   for (ParamGroup& single : expand_param_groups(groups)) {
     for (const auto& [key, value] : single.options) require_comparable(key, value);
-    auto same = std::find_if(reduced.begin(), reduced.end(), [&](const ParamGroup& group) { return equal_options(group.options, single.options); });
+    auto same = std::find_if(reduced.begin(), reduced.end(),
+                             [&](const ParamGroup& group) { return equal_options(group.options, single.options); });
     if (same == reduced.end()) {
       reduced.push_back(std::move(single));
       continue;
@@ -169,9 +176,10 @@ std::vector<ParamGroup> reduce_param_groups(const std::vector<ParamGroup>& group
     same->params.push_back(single.params[0]);
     if (same->names.empty()) continue;
     if (single.names.empty()) {
-      throw ConfigError(fmt::format("a parameter without a name has the options of a group of named ones (\"{}\", …): name all or none",
-                                    same->names[0]),
-                        "names");
+      throw ConfigError(
+          fmt::format("a parameter without a name has the options of a group of named ones (\"{}\", …): name all or none",
+                      same->names[0]),
+          "names");
     }
     same->names.push_back(single.names[0]);
   }
@@ -185,15 +193,20 @@ void validate(const std::vector<ParamGroup>& groups) {
     const ParamGroup& group = groups[g];
     if (group.params.empty()) throw ConfigError(fmt::format("parameter group {} is empty", g), "params");
     if (!group.names.empty() && group.names.size() != group.params.size()) {
-      throw ConfigError(fmt::format("parameter group {} has {} parameters and {} names", g, group.params.size(), group.names.size()), "params");
+      throw ConfigError(
+          fmt::format("parameter group {} has {} parameters and {} names", g, group.params.size(), group.names.size()), "params");
     }
     for (std::size_t i = 0; i < group.params.size(); ++i) {
-      std::string label = group.names.empty() ? fmt::format("parameter {} of group {}", i, g) : fmt::format("parameter \"{}\"", group.names[i]);
+      std::string label =
+          group.names.empty() ? fmt::format("parameter {} of group {}", i, g) : fmt::format("parameter \"{}\"", group.names[i]);
       const at::Tensor& param = group.params[i];
       if (!param.defined()) throw ConfigError(label + " is an undefined tensor", "params");
-      if (!param.is_leaf()) throw ConfigError(label + " is computed from other tensors; an optimizer can change only leaves", "params");
+      if (!param.is_leaf())
+        throw ConfigError(label + " is computed from other tensors; an optimizer can change only leaves", "params");
       auto [place, added] = seen.emplace(param.unsafeGetTensorImpl(), label);
-      if (!added) throw ConfigError(fmt::format("{} is the same tensor as {}; give it to the optimizer once", label, place->second), "params");
+      if (!added)
+        throw ConfigError(fmt::format("{} is the same tensor as {}; give it to the optimizer once", label, place->second),
+                          "params");
     }
   }
 }

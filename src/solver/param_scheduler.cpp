@@ -13,7 +13,8 @@ namespace treadle {
 namespace {
 
 [[noreturn]] void throw_outside(std::string_view schedule, double progress, std::string_view range) {
-  throw Error(fmt::format("a {} schedule was asked for its value at progress {}; it is defined for {}", schedule, progress, range));
+  throw Error(
+      fmt::format("a {} schedule was asked for its value at progress {}; it is defined for {}", schedule, progress, range));
 }
 
 [[noreturn]] void throw_bad_argument(const std::string& name, const std::string& problem) {
@@ -44,9 +45,7 @@ double ConstantParamScheduler::operator()(double progress) const {
   return value_;
 }
 
-double LinearParamScheduler::operator()(double progress) const {
-  return end_value_ * progress + start_value_ * (1 - progress);
-}
+double LinearParamScheduler::operator()(double progress) const { return end_value_ * progress + start_value_ * (1 - progress); }
 
 double CosineParamScheduler::operator()(double progress) const {
   if (std::isinf(progress)) throw_outside("cosine", progress, "finite progress");
@@ -69,7 +68,8 @@ MultiStepParamScheduler::MultiStepParamScheduler(std::vector<double> values, std
   if (milestones) {
     std::size_t wanted = values_.size() - (num_updates ? 1 : 0);
     if (milestones->size() != wanted) {
-      throw_bad_argument("milestones", fmt::format("must be {} numbers for {} values, not {}", wanted, values_.size(), milestones->size()));
+      throw_bad_argument("milestones",
+                         fmt::format("must be {} numbers for {} values, not {}", wanted, values_.size(), milestones->size()));
     }
     milestones_ = std::move(*milestones);
   } else {
@@ -83,13 +83,14 @@ MultiStepParamScheduler::MultiStepParamScheduler(std::vector<double> values, std
     milestones_.pop_back();
   }
   if (!(num_updates_ >= static_cast<double>(values_.size()))) {
-    throw_bad_argument("num_updates", fmt::format("must be at least the number of values, {}; it is {}", values_.size(), num_updates_));
+    throw_bad_argument("num_updates",
+                       fmt::format("must be at least the number of values, {}; it is {}", values_.size(), num_updates_));
   }
   double previous = 0;
   for (double milestone : milestones_) {
     if (!(milestone < num_updates_ && milestone > previous)) {
-      throw_bad_argument("milestones", fmt::format("must ascend, above 0 and below the number of updates, {}; {} follows {}", num_updates_,
-                                                   milestone, previous));
+      throw_bad_argument("milestones", fmt::format("must ascend, above 0 and below the number of updates, {}; {} follows {}",
+                                                   num_updates_, milestone, previous));
     }
     previous = milestone;
   }
@@ -187,7 +188,8 @@ CompositeParamScheduler with_warmup(const ParamScheduler& scheduler, const Warmu
   ParamScheduler warmup = LinearParamScheduler(start_value, end_value);
   if (options.method == WarmupMethod::constant) warmup = ConstantParamScheduler(start_value);
   IntervalScaling scaling = options.rescale_interval ? IntervalScaling::rescaled : IntervalScaling::fixed;
-  return CompositeParamScheduler({{std::move(warmup), options.length, IntervalScaling::rescaled}, {scheduler, 1 - options.length, scaling}});
+  return CompositeParamScheduler(
+      {{std::move(warmup), options.length, IntervalScaling::rescaled}, {scheduler, 1 - options.length, scaling}});
 }
 
 }  // namespace
@@ -204,15 +206,17 @@ DecayShape decay_shape_from_string(std::string_view text) {
 
 StableDecayParamScheduler::StableDecayParamScheduler(double decay_length, double end_value, DecayShape shape)
     : decay_length_(decay_length), end_value_(end_value), shape_(shape) {
-  if (!(decay_length > 0 && decay_length <= 1)) throw_bad_argument("decay_length", fmt::format("must be in (0, 1]; it is {}", decay_length));
+  if (!(decay_length > 0 && decay_length <= 1))
+    throw_bad_argument("decay_length", fmt::format("must be in (0, 1]; it is {}", decay_length));
   if (!(end_value >= 0 && end_value <= 1)) throw_bad_argument("end_value", fmt::format("must be in [0, 1]; it is {}", end_value));
 }
 
 double StableDecayParamScheduler::operator()(double progress) const {
-  double decayed = std::clamp((progress - (1 - decay_length_)) / decay_length_, 0.0, 1.0);
+  double decayed = std::clamp(1 - (1 - progress) / decay_length_, 0.0, 1.0);
+  if (decayed == 0) return 1;
   switch (shape_) {
     case DecayShape::linear:
-      return 1 + (end_value_ - 1) * decayed;
+      return end_value_ + (1 - end_value_) * (1 - decayed);
     case DecayShape::cosine:
       return end_value_ + 0.5 * (1 - end_value_) * (1 + std::cos(std::numbers::pi * decayed));
     case DecayShape::one_minus_sqrt:

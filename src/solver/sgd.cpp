@@ -25,7 +25,8 @@ using torch::optim::SGDOptions;
 using torch::optim::SGDParamState;
 
 void require(bool legal, const char* field, const char* range, double found) {
-  if (!legal) throw ConfigError(fmt::format("SgdOptions.{} must be {}; it is {}", field, range, found), std::string("SgdOptions.") + field);
+  if (!legal)
+    throw ConfigError(fmt::format("SgdOptions.{} must be {}; it is {}", field, range, found), std::string("SgdOptions.") + field);
 }
 
 SGDOptions torch_options(const SgdOptions& options) {
@@ -56,7 +57,8 @@ void validate(const SgdOptions& options) {
   require(options.lr >= 0 && std::isfinite(options.lr), "lr", "finite and at least 0", options.lr);
   require(options.momentum >= 0 && options.momentum <= 1, "momentum", "in [0, 1]", options.momentum);
   require(options.dampening >= 0 && options.dampening <= 1, "dampening", "in [0, 1]", options.dampening);
-  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0", options.weight_decay);
+  require(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "finite and at least 0",
+          options.weight_decay);
   require(!options.nesterov || options.momentum > 0, "momentum", "above 0 with nesterov", options.momentum);
   require(!options.nesterov || options.dampening == 0, "dampening", "0 with nesterov", options.dampening);
 }
@@ -74,7 +76,8 @@ Sgd::Sgd(const std::vector<ParamGroup>& groups, const SgdOptions& options)
   }
 }
 
-Sgd::Sgd(std::vector<at::Tensor> params, const SgdOptions& options) : Sgd({ParamGroup{.params = std::move(params), .names = {}, .options = {}}}, options) {}
+Sgd::Sgd(std::vector<at::Tensor> params, const SgdOptions& options)
+    : Sgd({ParamGroup{.params = std::move(params), .names = {}, .options = {}}}, options) {}
 
 at::Tensor Sgd::step(LossClosure closure) {
   at::Tensor loss;
@@ -98,7 +101,8 @@ at::Tensor Sgd::step(LossClosure closure) {
 namespace {
 
 /// What one parameter needs, in the operations that Python's implementation calls; for any device, dtype and layout.
-void plain_step(const at::Tensor& param, const at::Tensor& grad, at::Tensor& momentum_buffer, const SGDOptions& options, bool maximize) {
+void plain_step(const at::Tensor& param, const at::Tensor& grad, at::Tensor& momentum_buffer, const SGDOptions& options,
+                bool maximize) {
   at::Tensor step = maximize ? grad.neg() : grad;
   if (options.weight_decay() != 0) step = step.add(param, options.weight_decay());
   if (options.momentum() != 0) {
@@ -207,8 +211,8 @@ void Sgd::step_fused(OptimizerParamGroup& group) {
     if (buffer->defined()) lists.buffers.push_back(*buffer);
   }
   for (auto& [key, lists] : batches) {
-    at::_fused_sgd_(lists.params, lists.grads, lists.buffers, options.weight_decay(), options.momentum(), options.lr(), options.dampening(),
-                    options.nesterov(), switches().maximize, /*is_first_step=*/std::get<3>(key));
+    at::_fused_sgd_(lists.params, lists.grads, lists.buffers, options.weight_decay(), options.momentum(), options.lr(),
+                    options.dampening(), options.nesterov(), switches().maximize, /*is_first_step=*/std::get<3>(key));
   }
 }
 

@@ -71,9 +71,11 @@ using SgdFunction = void (*)(const SgdRange<T>&);
 template <class T, bool avx2, std::size_t... index>
 constexpr std::array<SgdFunction<T>, 36> sgd_table(std::index_sequence<index...>) {
   if constexpr (avx2) {
-    return {sgd_avx2<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0, static_cast<Before>(index % 3)>...};
+    return {sgd_avx2<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0,
+                     static_cast<Before>(index % 3)>...};
   } else {
-    return {sgd_plain<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0, static_cast<Before>(index % 3)>...};
+    return {sgd_plain<T, static_cast<Momentum>(index / 12), index / 6 % 2 != 0, index / 3 % 2 != 0,
+                      static_cast<Before>(index % 3)>...};
   }
 }
 
@@ -112,7 +114,8 @@ namespace {
 template <class T>
 struct AdamRange {
   AdamTensor<T> at;
-  T clip_factor, sign, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size, root_correction, eps;
+  T clip_factor, sign, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size,
+      root_correction, eps;
   bool short_lerp;
 };
 
@@ -303,8 +306,8 @@ void run_scale(std::span<const NumberRange<T>> tensors, double factor) {
   });
 }
 
-/// ATen's order: eight sums, added up from the first to the last; of the rest the first four are squared before they are added, the last
-/// ones multiplied and added at once.
+/// ATen's order: eight sums, added up from the first to the last; of the rest the first four are squared before they are added,
+/// the last ones multiplied and added at once.
 TREADLE_INLINE float norm_of(const float* __restrict data, std::int64_t size) {
   if (size == 1) return std::abs(data[0]);
   float sums[8] = {};
@@ -326,8 +329,12 @@ TREADLE_AVX2 float norm_avx2(const float* data, std::int64_t size) { return norm
 
 }  // namespace
 
-void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_moments(tensors, scalars); }
-void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_moments(tensors, scalars); }
+void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) {
+  run_moments(tensors, scalars);
+}
+void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) {
+  run_moments(tensors, scalars);
+}
 void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
 void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
 void lerp_kernel(std::span<const LerpTensor<float>> tensors, double weight) { run_lerp(tensors, weight); }
@@ -344,7 +351,8 @@ void norm_kernel(std::span<const NumberRange<float>> tensors, float* norms) {
   auto count = static_cast<std::int64_t>(tensors.size());
   std::int64_t grain = total > kParallelGrain ? 1 + count / (total / kParallelGrain + 1) : count + 1;
   at::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) norms[i] = function(tensors[i].data, tensors[i].size);
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+      norms[i] = function(tensors[i].data, tensors[i].size);
   });
 }
 

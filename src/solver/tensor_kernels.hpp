@@ -1,7 +1,8 @@
 #pragma once
 
-// The arithmetic of optimizers over many tensors at once, in ATen's order of operations, free of ATen's overhead. Results do not depend
-// on the number of threads, nor on whether the processor has AVX2 and FMA (without, the C library's fma does the same, slowly).
+// The arithmetic of optimizers over many tensors at once, in ATen's order of operations, free of ATen's overhead. Results do not
+// depend on the number of threads, nor on whether the processor has AVX2 and FMA (without, the C library's fma does the same,
+// slowly).
 //
 // All scalars come in double and are rounded once to the type of the tensors.
 
@@ -40,7 +41,8 @@ struct AdamTensor {
   T* exp_avg;
   T* exp_avg_sq;
   T* max_exp_avg_sq;  ///< null without amsgrad
-  T* denominator;     ///< scratch: between the halves exp_avg_sq (with amsgrad its maximum), of which the caller takes the square root
+  T* denominator;     ///< scratch: between the halves exp_avg_sq (with amsgrad its maximum), of which the caller takes the square
+                      ///< root
   std::int64_t size;
 };
 
@@ -53,7 +55,7 @@ struct AdamScalars {
   bool decoupled;  ///< weight decay as in AdamW
   bool maximize;
   double clip_factor;  ///< unless 1, gradients are multiplied by it in place
-  std::int64_t step;  ///< counted from 1
+  std::int64_t step;   ///< counted from 1
 };
 
 /// The first half: moments, and with `decoupled` the decay of the parameter.

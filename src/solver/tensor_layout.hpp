@@ -4,7 +4,8 @@
 
 namespace treadle {
 
-/// True for a tensor whose numbers a CPU kernel can walk through as one array: float or double, strided, dense, nothing overlapping.
+/// True for a tensor whose numbers a CPU kernel can walk through as one array: float or double, strided, dense, nothing
+/// overlapping.
 inline bool kernel_can_walk(const at::Tensor& tensor) {
   at::ScalarType type = tensor.scalar_type();
   return tensor.is_cpu() && tensor.layout() == at::kStrided && (type == at::kFloat || type == at::kDouble) &&
@@ -21,7 +22,8 @@ inline bool same_walk(const at::Tensor& tensor, const at::Tensor& other) {
 /// True when ATen's fused kernels, which ignore strides, may take both: dense, in one memory order, of one dtype and device.
 inline bool same_layout(const at::Tensor& tensor, const at::Tensor& other) {
   if (tensor.layout() != at::kStrided || other.layout() != at::kStrided || !tensor.is_non_overlapping_and_dense()) return false;
-  if (tensor.device() != other.device() || tensor.scalar_type() != other.scalar_type() || tensor.sizes() != other.sizes()) return false;
+  if (tensor.device() != other.device() || tensor.scalar_type() != other.scalar_type() || tensor.sizes() != other.sizes())
+    return false;
   return (tensor.is_contiguous() && other.is_contiguous()) || tensor.strides() == other.strides();
 }
 

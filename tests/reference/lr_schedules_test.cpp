@@ -82,8 +82,8 @@ Built build(const Json& spec) {
   if (type == "MultiStep") return build_multi_step(spec);
   if (type == "Step") return {StepParamScheduler(number_of(spec, "num_updates"), numbers_of(spec, "values"))};
   if (type == "StepWithFixedGamma") {
-    return {StepWithFixedGammaParamScheduler(number_of(spec, "base_value"), integer_of(spec, "num_decays"), number_of(spec, "gamma"),
-                                             integer_of(spec, "num_updates"))};
+    return {StepWithFixedGammaParamScheduler(number_of(spec, "base_value"), integer_of(spec, "num_decays"),
+                                             number_of(spec, "gamma"), integer_of(spec, "num_updates"))};
   }
   if (type == "Composite") return build_composite(spec);
   if (type == "Warmup") return build_warmup(spec);
@@ -158,12 +158,13 @@ void expect_curves(const Curves& found, const Json& wanted, std::size_t extra_at
   for (std::size_t g = 0; g < found.size(); ++g) {
     std::vector<double> lrs = reference_doubles(wanted[g]);
     ASSERT_EQ(found[g].size(), lrs.size() + extra_at_end);
-    for (std::size_t k = 0; k < lrs.size(); ++k) ASSERT_TRUE(same_number(found[g][k], lrs[k])) << "group " << g << ", iteration " << k;
+    for (std::size_t k = 0; k < lrs.size(); ++k)
+      ASSERT_TRUE(same_number(found[g][k], lrs[k])) << "group " << g << ", iteration " << k;
   }
 }
 
-/// differences.json: "the end of the run is defined for every schedule". Where Python raises in the step behind the last iteration, the
-/// rate stays as it was. Returns how many rates are expected beyond Python's.
+/// differences.json: "the end of the run is defined for every schedule". Where Python raises in the step behind the last
+/// iteration, the rate stays as it was. Returns how many rates are expected beyond Python's.
 std::size_t mended_end(const Json& input, const Json& expect) {
   if (!expect.contains("raised")) return 0;
   return expect["raised"].at("at_step") == input.at("solver").value("MAX_ITER", 40000) ? 1 : 0;
@@ -300,12 +301,15 @@ std::unique_ptr<LRScheduler> build_legacy(const Json& input, torch::optim::Optim
   LegacyWarmupOptions warmup;
   if (arguments.contains("warmup_factor")) warmup.warmup_factor = number_of(arguments, "warmup_factor");
   if (arguments.contains("warmup_iters")) warmup.warmup_iters = integer_of(arguments, "warmup_iters");
-  if (arguments.contains("warmup_method")) warmup.warmup_method = warmup_method_from_string(arguments["warmup_method"].get<std::string>());
+  if (arguments.contains("warmup_method"))
+    warmup.warmup_method = warmup_method_from_string(arguments["warmup_method"].get<std::string>());
   warmup.last_epoch = input.at("last_epoch").get<std::int64_t>();
   if (warmup.last_epoch >= 0) warmup.base_lrs = numbers_of(input, "base_lrs");
-  if (input.at("class") == "WarmupCosineLR") return std::make_unique<WarmupCosineLR>(optimizer, integer_of(arguments, "max_iters"), warmup);
+  if (input.at("class") == "WarmupCosineLR")
+    return std::make_unique<WarmupCosineLR>(optimizer, integer_of(arguments, "max_iters"), warmup);
   double gamma = arguments.contains("gamma") ? number_of(arguments, "gamma") : 0.1;
-  return std::make_unique<WarmupMultiStepLR>(optimizer, arguments.at("milestones").get<std::vector<std::int64_t>>(), gamma, warmup);
+  return std::make_unique<WarmupMultiStepLR>(optimizer, arguments.at("milestones").get<std::vector<std::int64_t>>(), gamma,
+                                             warmup);
 }
 
 void run_legacy(const Json& input, const Json& expect) {
@@ -355,15 +359,15 @@ using RunCase = void (*)(const Json& input, const Json& expect);
 
 const std::map<std::string, RunCase>& runs() {
   static const std::map<std::string, RunCase> all = {{"scheduler", run_scheduler},
-                                                 {"scheduler_ctor_error", run_constructor_error},
-                                                 {"lr_run", run_lr_run},
-                                                 {"lr_sample", run_lr_sample},
-                                                 {"lr_build_error", run_build_error},
-                                                 {"lrmultiplier_ctor", run_multiplier_constructor},
-                                                 {"lrmultiplier_last_iter", run_multiplier_last_iter},
-                                                 {"legacy_run", run_legacy},
-                                                 {"legacy_error", run_legacy_error},
-                                                 {"legacy_warmup_factor", run_legacy_warmup_factor}};
+                                                     {"scheduler_ctor_error", run_constructor_error},
+                                                     {"lr_run", run_lr_run},
+                                                     {"lr_sample", run_lr_sample},
+                                                     {"lr_build_error", run_build_error},
+                                                     {"lrmultiplier_ctor", run_multiplier_constructor},
+                                                     {"lrmultiplier_last_iter", run_multiplier_last_iter},
+                                                     {"legacy_run", run_legacy},
+                                                     {"legacy_error", run_legacy_error},
+                                                     {"legacy_warmup_factor", run_legacy_warmup_factor}};
   return all;
 }
 

@@ -94,7 +94,8 @@ struct Setup {
 };
 
 Value option(const Json& value) {
-  if (value.is_object() && value.contains("tuple")) return Tuple{reference_double(value["tuple"][0]), reference_double(value["tuple"][1])};
+  if (value.is_object() && value.contains("tuple"))
+    return Tuple{reference_double(value["tuple"][0]), reference_double(value["tuple"][1])};
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_number_integer()) return value.get<std::int64_t>();
   return reference_double(value);
@@ -165,7 +166,9 @@ Setup set_up(const Json& input, const Arrays& arrays, const std::string& prefix 
 bool square_root_is_the_recorded_one() {
   static const bool same = [] {
     for (const Json& item : reference_cases("optimizer_trajectories")) {
-      if (item.at("kind") != "primitive" || !item.at("expect").is_object() || !item["expect"].contains("n_different_from_ieee_sqrt")) continue;
+      if (item.at("kind") != "primitive" || !item.at("expect").is_object() ||
+          !item["expect"].contains("n_different_from_ieee_sqrt"))
+        continue;
       Arrays arrays(item["expect"]);
       if (!same_bits(at::sqrt(arrays.find("x")), arrays.find("sqrt"))) return false;
     }
@@ -192,7 +195,8 @@ void expect_state(const Setup& setup, const Json& final_state, const Arrays& arr
     EXPECT_EQ(found->as_dict().size(), final_state[name].size());
     for (const Json& entry : final_state[name]) {
       auto key = entry[0].get<std::string>();
-      EXPECT_TRUE(same_bits(found->as_dict().at(key).as_tensor(), arrays.find("state/" + name + "/" + key))) << name << "/" << key;
+      EXPECT_TRUE(same_bits(found->as_dict().at(key).as_tensor(), arrays.find("state/" + name + "/" + key)))
+          << name << "/" << key;
     }
   }
 }
@@ -206,7 +210,8 @@ void expect_norms(const Json& norms, const Json& clip, const std::map<std::strin
     return;
   }
   for (const Json& norm : norms) {
-    EXPECT_TRUE(same_number(total_norm({grads.at(norm[0].get<std::string>())}, norm_type).item<double>(), reference_double(norm[1])))
+    EXPECT_TRUE(
+        same_number(total_norm({grads.at(norm[0].get<std::string>())}, norm_type).item<double>(), reference_double(norm[1])))
         << norm[0];
   }
 }
@@ -264,12 +269,13 @@ void run_trajectory(const Json& input, const Json& expect) {
   expect_state(setup, expect.at("final_state"), arrays);
 }
 
-/// differences.json: "clipping by value passes over parameters without a gradient" and "a fused step takes parameters that had no gradient
-/// before". Python raises in both; nothing is recorded about the numbers.
+/// differences.json: "clipping by value passes over parameters without a gradient" and "a fused step takes parameters that had no
+/// gradient before". Python raises in both; nothing is recorded about the numbers.
 void run_error(const Json& input, const Json&) {
   std::map<std::string, at::Tensor> params;
   for (const Json& param : input.at("params")) {
-    params[param[0].get<std::string>()] = at::ones(param[1].get<std::vector<std::int64_t>>()).set_requires_grad(param[2].get<bool>());
+    params[param[0].get<std::string>()] =
+        at::ones(param[1].get<std::vector<std::int64_t>>()).set_requires_grad(param[2].get<bool>());
   }
   std::vector<ParamGroup> groups = groups_of(input, params);
   auto optimizer = make_optimizer(input, groups);
@@ -300,9 +306,11 @@ void expect_norm_primitive(const Json& expect) {
   for (const Json& result : expect.at("results")) {
     double norm_type = reference_double(result.at("norm_type"));
     for (std::size_t i = 0; i < vectors.size(); ++i) {
-      EXPECT_TRUE(same_number(total_norm({vectors[i]}, norm_type).item<double>(), reference_double(result.at("each")[i]))) << norm_type << " " << i;
+      EXPECT_TRUE(same_number(total_norm({vectors[i]}, norm_type).item<double>(), reference_double(result.at("each")[i])))
+          << norm_type << " " << i;
     }
-    EXPECT_TRUE(same_number(total_norm(vectors, norm_type).item<double>(), reference_double(result.at("all_together")))) << norm_type;
+    EXPECT_TRUE(same_number(total_norm(vectors, norm_type).item<double>(), reference_double(result.at("all_together"))))
+        << norm_type;
   }
 }
 
@@ -316,7 +324,8 @@ void expect_clip_factor(const Json& expect) {
     at::Tensor norm = at::empty({}, at::kFloat).fill_(reference_double(item.at("total_norm")));
     clip_grads_with_norm({grad}, reference_double(item.at("max_norm")), norm);
     std::vector<double> wanted = reference_doubles(item.at("grad_after_of_[1,-0.7,1e-30]"));
-    for (int i = 0; i < 3; ++i) EXPECT_TRUE(same_number(numbers[i], wanted[static_cast<std::size_t>(i)])) << item["max_norm"] << " " << i;
+    for (int i = 0; i < 3; ++i)
+      EXPECT_TRUE(same_number(numbers[i], wanted[static_cast<std::size_t>(i)])) << item["max_norm"] << " " << i;
   }
 }
 
@@ -338,9 +347,9 @@ TEST(OptimizerTrajectories, EveryCaseIsEqual) {
   }
   at::set_num_threads(1);
   const std::map<std::string, RunCase> runs = {{"trajectory_net", run_trajectory},
-                                           {"trajectory_raw_grads", run_trajectory},
-                                           {"trajectory_error", run_error},
-                                           {"primitive", run_primitive}};
+                                               {"trajectory_raw_grads", run_trajectory},
+                                               {"trajectory_error", run_error},
+                                               {"primitive", run_primitive}};
   for (const Json& item : reference_cases("optimizer_trajectories")) {
     SCOPED_TRACE(item.at("id").get<std::string>());
     auto run = runs.find(item.at("kind").get<std::string>());

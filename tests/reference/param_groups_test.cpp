@@ -110,7 +110,8 @@ void expect_options(const Dict& found, const Json& wanted) {
   }
 }
 
-void expect_groups(const std::vector<ParamGroup>& found, const Json& wanted, const std::function<std::vector<std::string>(const ParamGroup&)>& names) {
+void expect_groups(const std::vector<ParamGroup>& found, const Json& wanted,
+                   const std::function<std::vector<std::string>(const ParamGroup&)>& names) {
   ASSERT_EQ(found.size(), wanted.size());
   for (std::size_t g = 0; g < found.size(); ++g) {
     SCOPED_TRACE("group " + std::to_string(g));
@@ -201,7 +202,8 @@ void run_reduce(const Json& input, const Json& expect) {
     for (const at::Tensor& param : group.params) found.push_back(letters.at(param.unsafeGetTensorImpl()));
     return found;
   };
-  if (expect.contains("expanded") && expect["expanded"].is_array()) expect_groups(expand_param_groups(items), expect["expanded"], names);
+  if (expect.contains("expanded") && expect["expanded"].is_array())
+    expect_groups(expand_param_groups(items), expect["expanded"], names);
   if (expect.contains("reduced") && expect["reduced"].is_array()) {
     expect_groups(reduce_param_groups(items), expect["reduced"], names);
   } else {
@@ -221,8 +223,10 @@ OptimizerOptions optimizer_options(const Json& input) {
   const Json& given = input.at("solver");
   options.clip.enabled = given.value("CLIP_GRADIENTS.ENABLED", false);
   if (options.clip.enabled) {
-    if (given.contains("CLIP_GRADIENTS.CLIP_TYPE")) options.clip.type = clip_type_from_string(given["CLIP_GRADIENTS.CLIP_TYPE"].get<std::string>());
-    if (given.contains("CLIP_GRADIENTS.CLIP_VALUE")) options.clip.clip_value = reference_double(given["CLIP_GRADIENTS.CLIP_VALUE"]);
+    if (given.contains("CLIP_GRADIENTS.CLIP_TYPE"))
+      options.clip.type = clip_type_from_string(given["CLIP_GRADIENTS.CLIP_TYPE"].get<std::string>());
+    if (given.contains("CLIP_GRADIENTS.CLIP_VALUE"))
+      options.clip.clip_value = reference_double(given["CLIP_GRADIENTS.CLIP_VALUE"]);
     if (given.contains("CLIP_GRADIENTS.NORM_TYPE")) options.clip.norm_type = reference_double(given["CLIP_GRADIENTS.NORM_TYPE"]);
   }
   return options;
@@ -259,8 +263,8 @@ using RunCase = void (*)(const Json& input, const Json& expect);
 
 TEST(ParamGroups, EveryCaseIsEqual) {
   const std::map<std::string, RunCase> runs = {{"default_optimizer_params", run_default_params},
-                                           {"reduce_param_groups", run_reduce},
-                                           {"build_optimizer", run_build_optimizer}};
+                                               {"reduce_param_groups", run_reduce},
+                                               {"build_optimizer", run_build_optimizer}};
   for (const Json& item : reference_cases("param_groups")) {
     SCOPED_TRACE(item.at("id").get<std::string>());
     auto run = runs.find(item.at("kind").get<std::string>());

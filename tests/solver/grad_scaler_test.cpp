@@ -118,7 +118,9 @@ TEST(GradScaler, StateHasPythonsLayoutAndComesBack) {
   scaler.step(sgd);
   scaler.update();
   Dict state = scaler.state_dict();
-  EXPECT_TRUE(identical(state, Dict{{"scale", 8.0}, {"growth_factor", 3.0}, {"backoff_factor", 0.25}, {"growth_interval", 5}, {"_growth_tracker", 1}}));
+  EXPECT_TRUE(identical(
+      state,
+      Dict{{"scale", 8.0}, {"growth_factor", 3.0}, {"backoff_factor", 0.25}, {"growth_interval", 5}, {"_growth_tracker", 1}}));
   GradScaler other;
   other.load_state_dict(state);
   EXPECT_TRUE(identical(other.state_dict(), state));

@@ -57,7 +57,8 @@ void expect_same(const Tensors& a, const Tensors& b) {
 const std::vector<std::vector<std::int64_t>> kShapes = {{1}, {7}, {8}, {9}, {3, 5, 2, 2}, {64, 33}, {}};
 
 // LibTorch's own SGD calls the same ATen operations as Python's default.
-void expect_sgd_equals_torch(const SgdOptions& options, const Layout& param_layout, const Layout& grad_layout, at::ScalarType type = at::kFloat) {
+void expect_sgd_equals_torch(const SgdOptions& options, const Layout& param_layout, const Layout& grad_layout,
+                             at::ScalarType type = at::kFloat) {
   Tensors values = random_tensors(kShapes, 1, type);
   Tensors mine = parameters(values, param_layout);
   Tensors theirs = parameters(values, param_layout);
@@ -106,8 +107,11 @@ TEST(Sgd, TakesTensorsOfAnyLayout) {
   if (plain_kernels_round_differently()) GTEST_SKIP() << "ATen's plain kernels have no fma";
   for (bool fused : {false, true}) {
     SgdOptions options{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-4, .nesterov = true, .fused = fused};
-    for (const auto& [param, grad] : std::vector<std::pair<Layout, Layout>>{
-             {channels_last, channels_last}, {channels_last, as_is}, {as_is, channels_last}, {with_gaps, as_is}, {as_is, with_gaps}}) {
+    for (const auto& [param, grad] : std::vector<std::pair<Layout, Layout>>{{channels_last, channels_last},
+                                                                            {channels_last, as_is},
+                                                                            {as_is, channels_last},
+                                                                            {with_gaps, as_is},
+                                                                            {as_is, with_gaps}}) {
       // ATen's fused kernel treats the last few elements of a tensor differently, so only whole vectors compare equal.
       if (fused) {
         Tensors values = random_tensors({{2, 4, 4, 4}}, 1);

@@ -44,7 +44,9 @@ TEST(ParamGroups, NormalizationLayersGetTheirOwnDecay) {
 TEST(ParamGroups, AUsersModuleCanCountAsNormalization) {
   Net net;
   ParamGroupOptions options{.weight_decay_norm = 0.0};
-  options.is_norm = [](const torch::nn::Module& module) { return dynamic_cast<const torch::nn::LinearImpl*>(&module) != nullptr; };
+  options.is_norm = [](const torch::nn::Module& module) {
+    return dynamic_cast<const torch::nn::LinearImpl*>(&module) != nullptr;
+  };
   auto groups = get_default_optimizer_params(net, options);
   ASSERT_EQ(groups.size(), 2U);
   EXPECT_EQ(group_names(groups[0]), "scale ");
@@ -95,7 +97,10 @@ TEST(ParamGroups, GroupsThatCannotBeComparedAreRefused) {
   EXPECT_THROW(reduce_param_groups({{{tensor()}, {}, {{"lr", List{1}}}}}), ConfigError);
   EXPECT_THROW(reduce_param_groups({{{tensor()}, {}, {{"lr", Tuple{tensor()}}}}}), ConfigError);
   EXPECT_THROW(reduce_param_groups({{{tensor()}, {"a"}, {}}, {{tensor()}, {}, {}}}), ConfigError);
-  EXPECT_EQ(reduce_param_groups({{{tensor()}, {}, {{"lr", 1}}}, {{tensor()}, {}, {{"lr", 1.0}}}, {{tensor()}, {}, {{"lr", true}}}}).size(), 1U);
+  EXPECT_EQ(
+      reduce_param_groups({{{tensor()}, {}, {{"lr", 1}}}, {{tensor()}, {}, {{"lr", 1.0}}}, {{tensor()}, {}, {{"lr", true}}}})
+          .size(),
+      1U);
 }
 
 std::string refused_groups(const std::vector<ParamGroup>& groups) {

@@ -38,8 +38,9 @@ struct OptimizerOptions {
 /// Throws ConfigError that names the field ("OptimizerOptions.base_lr") and its legal range.
 void validate(const OptimizerOptions& options);
 
-/// An optimizer over the trainable parameters of `model`, grouped by `get_default_optimizer_params`, with clipping in its `step` when
-/// `options.clip` asks for it. Throws ConfigError for an unknown name (with the nearest known), options out of range, no parameters.
+/// An optimizer over the trainable parameters of `model`, grouped by `get_default_optimizer_params`, with clipping in its `step`
+/// when `options.clip` asks for it. Throws ConfigError for an unknown name (with the nearest known), options out of range, no
+/// parameters.
 std::unique_ptr<torch::optim::Optimizer> build_optimizer(const OptimizerOptions& options, const torch::nn::Module& model);
 
 /// Name → how to make it. Programs add their own, most simply with `register_optimizer` of `with_gradient_clipping.hpp`.

@@ -34,21 +34,23 @@ struct GradientClippingOptions {
 /// Throws ConfigError that names the field and its legal range.
 void validate(const GradientClippingOptions& options);
 
-/// The p-norm of all defined gradients taken as one vector, with the bits of `torch.nn.utils.get_total_norm` on the CPU: a scalar tensor
-/// on the device of the first, 0 when there is none.
+/// The p-norm of all defined gradients taken as one vector, with the bits of `torch.nn.utils.get_total_norm` on the CPU: a scalar
+/// tensor on the device of the first, 0 when there is none.
 at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type = 2.0);
 
-/// min(1, max_norm / (norm + 1e-6)), in the order and precision of Python: a reciprocal and a product in the dtype of `norm`; a NaN stays.
+/// min(1, max_norm / (norm + 1e-6)), in the order and precision of Python: a reciprocal and a product in the dtype of `norm`; a
+/// NaN stays.
 double clip_factor(double max_norm, const at::Tensor& norm);
 
 /// Multiplies every gradient by `clip_factor(max_norm, norm)`, in place.
 void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm, const at::Tensor& norm);
 
-/// Whether a step may be made with gradients of this norm: true unless it is not finite and the policy is `skip`; throws Error for `error`.
+/// Whether a step may be made with gradients of this norm: true unless it is not finite and the policy is `skip`; throws Error
+/// for `error`.
 bool norm_allows_step(const at::Tensor& norm, NonFiniteNorm policy);
 
-/// Clips the gradients of `params` in place; parameters without one are passed over. Returns the norm that was clipped, the largest one
-/// with ClipType::norm, nothing with ClipType::value.
+/// Clips the gradients of `params` in place; parameters without one are passed over. Returns the norm that was clipped, the
+/// largest one with ClipType::norm, nothing with ClipType::value.
 using GradientClipper = std::function<std::optional<at::Tensor>(const std::vector<at::Tensor>& params)>;
 
 /// Throws ConfigError for options out of range; `enabled` is not looked at.

@@ -9,16 +9,16 @@
 namespace treadle {
 
 struct EmaOptions {
-  double decay = 0.999;      ///< in [0, 1): the weight of the old average in an update
-  bool warmup = false;       ///< the n-th update uses min(decay, (1 + n) / (10 + n)), so that an early average forgets the start
-  std::int64_t period = 1;   ///< > 0: an update happens in every `period`-th call
-  bool buffers = true;       ///< average floating-point buffers too; other buffers are copied. Without, buffers are left alone.
+  double decay = 0.999;     ///< in [0, 1): the weight of the old average in an update
+  bool warmup = false;      ///< the n-th update uses min(decay, (1 + n) / (10 + n)), so that an early average forgets the start
+  std::int64_t period = 1;  ///< > 0: an update happens in every `period`-th call
+  bool buffers = true;      ///< average floating-point buffers too; other buffers are copied. Without, buffers are left alone.
 };
 /// Throws ConfigError that names the field ("EmaOptions.decay") and its legal range.
 void validate(const EmaOptions& options);
 
-/// The exponential moving average of a module's parameters and buffers: average = lerp(average, value, 1 - decay), the first update a
-/// copy; the bits of `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn`. Loop thread only.
+/// The exponential moving average of a module's parameters and buffers: average = lerp(average, value, 1 - decay), the first
+/// update a copy; the bits of `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn`. Loop thread only.
 ///
 /// The module is borrowed and must outlive this. State: `num_updates`, `calls`, `averages` (a Dict by full name).
 class ExponentialMovingAverage final : public Stateful {
@@ -31,7 +31,8 @@ class ExponentialMovingAverage final : public Stateful {
   /// Aliases the averages.
   const std::vector<NamedTensor>& averages() const noexcept { return averages_; }
 
-  /// Puts the averages into the module for the life of this object, then what was there before. The module's tensors keep their identity.
+  /// Puts the averages into the module for the life of this object, then what was there before. The module's tensors keep their
+  /// identity.
   class Swap {
    public:
     explicit Swap(ExponentialMovingAverage& ema);

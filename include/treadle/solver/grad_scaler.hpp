@@ -13,17 +13,17 @@ class Optimizer;
 namespace treadle {
 
 struct GradScalerOptions {
-  double init_scale = 65536.0;         ///< > 0
-  double growth_factor = 2.0;          ///< > 1
-  double backoff_factor = 0.5;         ///< in (0, 1)
-  std::int64_t growth_interval = 2000; ///< > 0: steps without an overflow before the scale grows
-  bool enabled = true;                 ///< false: every call passes its argument through
+  double init_scale = 65536.0;          ///< > 0
+  double growth_factor = 2.0;           ///< > 1
+  double backoff_factor = 0.5;          ///< in (0, 1)
+  std::int64_t growth_interval = 2000;  ///< > 0: steps without an overflow before the scale grows
+  bool enabled = true;                  ///< false: every call passes its argument through
 };
 /// Throws ConfigError that names the field ("GradScalerOptions.growth_factor") and its legal range.
 void validate(const GradScalerOptions& options);
 
-/// Scales losses so that float16 gradients do not vanish, and leaves out steps whose gradients overflowed; the rules and the state are
-/// those of `torch.amp.GradScaler`. Works on any device. Loop thread only.
+/// Scales losses so that float16 gradients do not vanish, and leaves out steps whose gradients overflowed; the rules and the
+/// state are those of `torch.amp.GradScaler`. Works on any device. Loop thread only.
 ///
 ///     scaler.scale(loss).backward();
 ///     scaler.unscale(optimizer);        // only when something reads the gradients before the step, as clipping does
@@ -37,13 +37,13 @@ class GradScaler final : public Stateful {
 
   /// `loss` times the scale.
   at::Tensor scale(const at::Tensor& loss);
-  /// Divides the gradients of `optimizer` by the scale and remembers whether one is infinite or NaN. Throws Error when it was done for
-  /// this optimizer since the last `update()` already, and for float16 gradients, which lose what the scale preserved.
+  /// Divides the gradients of `optimizer` by the scale and remembers whether one is infinite or NaN. Throws Error when it was
+  /// done for this optimizer since the last `update()` already, and for float16 gradients, which lose what the scale preserved.
   void unscale(torch::optim::Optimizer& optimizer);
   /// Unscales if that was not done, then steps unless a gradient is not finite. Returns whether it stepped. Once per `update()`.
   bool step(torch::optim::Optimizer& optimizer);
-  /// Shrinks the scale after an overflow in any optimizer since the last call, grows it after `growth_interval` calls without one.
-  /// `new_scale` sets it instead. Throws Error when nothing was unscaled since the last call.
+  /// Shrinks the scale after an overflow in any optimizer since the last call, grows it after `growth_interval` calls without
+  /// one. `new_scale` sets it instead. Throws Error when nothing was unscaled since the last call.
   void update(std::optional<double> new_scale = std::nullopt);
 
   double get_scale() const noexcept { return enabled_ ? scale_ : 1.0; }

@@ -7,19 +7,20 @@
 
 namespace treadle {
 
-/// The warm-up factor of iteration `iteration`: 1 from `warmup_iters` on, before it `warmup_factor` or the straight line from it to 1.
+/// The warm-up factor of iteration `iteration`: 1 from `warmup_iters` on, before it `warmup_factor` or the straight line from it
+/// to 1.
 double legacy_warmup_factor(WarmupMethod method, std::int64_t iteration, std::int64_t warmup_iters, double warmup_factor);
 
 struct LegacyWarmupOptions {
   double warmup_factor = 0.001;
   std::int64_t warmup_iters = 1000;  ///< >= 0; may exceed the run
   WarmupMethod warmup_method = WarmupMethod::linear;
-  std::int64_t last_epoch = -1;     ///< the iteration that was completed last
-  std::vector<double> base_lrs{};   ///< needed with `last_epoch` >= 0
+  std::int64_t last_epoch = -1;    ///< the iteration that was completed last
+  std::vector<double> base_lrs{};  ///< needed with `last_epoch` >= 0
 };
 
-/// Detectron2's schedulers from before LRMultiplier, for runs that were started with them: the warm-up multiplies the schedule instead of
-/// replacing its beginning. New programs take LRMultiplier; constructing one of these logs a warning that says so.
+/// Detectron2's schedulers from before LRMultiplier, for runs that were started with them: the warm-up multiplies the schedule
+/// instead of replacing its beginning. New programs take LRMultiplier; constructing one of these logs a warning that says so.
 class WarmupMultiStepLR final : public LRScheduler {
  public:
   /// Throws ConfigError when `milestones` do not ascend.

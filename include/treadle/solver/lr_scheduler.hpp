@@ -24,8 +24,9 @@ enum class ResumeSettings {
 /// Sets the learning rate of every group of an optimizer once per iteration. Loop thread only.
 ///
 /// A new scheduler has made its first step: the rates of iteration 0 are set. `step()` after iteration k sets those of k + 1.
-/// The optimizer is borrowed. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says), the keys
-/// of Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the optimizer.
+/// The optimizer is borrowed. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says),
+/// the keys of Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the
+/// optimizer.
 class LRScheduler : public Stateful {
  public:
   /// Goes on to the next iteration and sets its rates.
@@ -71,8 +72,8 @@ struct LRMultiplierOptions {
 };
 
 /// Every rate is its base rate times one schedule of progress = iteration / max_iter (`detectron2.solver.LRMultiplier`).
-/// At iteration `max_iter`, which only the step after the last iteration sees, a schedule that is not defined at progress 1 counts as
-/// having its value of the iteration before.
+/// At iteration `max_iter`, which only the step after the last iteration sees, a schedule that is not defined at progress 1
+/// counts as having its value of the iteration before.
 class LRMultiplier final : public LRScheduler {
  public:
   /// Throws ConfigError for an empty `multiplier` or options out of range.
@@ -87,18 +88,19 @@ class LRMultiplier final : public LRScheduler {
 
 /// What `build_lr_scheduler` reads; the names and defaults are Detectron2's.
 struct LRSchedulerOptions {
-  std::string name = "WarmupMultiStepLR";  ///< also WarmupCosineLR, WarmupStepWithFixedGammaLR, WarmupStableDecayLR, or a registered one
-  std::int64_t max_iter = 40000;           ///< > 0
-  double base_lr = 0.001;                  ///< only as the unit of `base_lr_end`
-  double base_lr_end = 0.0;                ///< in [0, base_lr]: where WarmupCosineLR and WarmupStableDecayLR end
-  double gamma = 0.1;                      ///< factor of one decay, > 0
-  std::vector<double> steps = {30000};     ///< ascending, > 0: iterations of WarmupMultiStepLR's decays
-  std::int64_t num_decays = 3;             ///< of WarmupStepWithFixedGammaLR, > 0
-  std::int64_t warmup_iters = 1000;        ///< in [0, max_iter]; below max_iter with `rescale_interval`
-  double warmup_factor = 0.001;            ///< >= 0
+  std::string name =
+      "WarmupMultiStepLR";        ///< also WarmupCosineLR, WarmupStepWithFixedGammaLR, WarmupStableDecayLR, or a registered one
+  std::int64_t max_iter = 40000;  ///< > 0
+  double base_lr = 0.001;         ///< only as the unit of `base_lr_end`
+  double base_lr_end = 0.0;       ///< in [0, base_lr]: where WarmupCosineLR and WarmupStableDecayLR end
+  double gamma = 0.1;             ///< factor of one decay, > 0
+  std::vector<double> steps = {30000};  ///< ascending, > 0: iterations of WarmupMultiStepLR's decays
+  std::int64_t num_decays = 3;          ///< of WarmupStepWithFixedGammaLR, > 0
+  std::int64_t warmup_iters = 1000;     ///< in [0, max_iter]; below max_iter with `rescale_interval`
+  double warmup_factor = 0.001;         ///< >= 0
   WarmupMethod warmup_method = WarmupMethod::linear;
   bool rescale_interval = false;
-  std::int64_t decay_iters = 0;            ///< length of WarmupStableDecayLR's decay, in (0, max_iter]
+  std::int64_t decay_iters = 0;  ///< length of WarmupStableDecayLR's decay, in (0, max_iter]
   DecayShape decay_shape = DecayShape::linear;
   ResumeSettings resume = ResumeSettings::current;
 };

@@ -8,9 +8,9 @@
 
 namespace treadle {
 
-/// A schedule: a pure function of training progress in [0, 1) that gives a value (a factor on the learning rate). Any callable will
-/// do. Those below are immutable values and may be called from any thread; each computes in double exactly what fvcore's class of
-/// the same name does (`fvcore/common/param_scheduler.py`), with the C library's `cos` and `pow`.
+/// A schedule: a pure function of training progress in [0, 1) that gives a value (a factor on the learning rate). Any callable
+/// will do. Those below are immutable values and may be called from any thread; each computes in double exactly what fvcore's
+/// class of the same name does (`fvcore/common/param_scheduler.py`), with the C library's `cos` and `pow`.
 ///
 /// Constructors throw ConfigError that names the argument and its legal range. Calls throw Error where progress lies outside the
 /// range that the schedule is defined for, as each says.
@@ -76,8 +76,8 @@ class PolynomialDecayParamScheduler {
 /// `values[k]` between the k-th and the next milestone, for progress <= 1.
 class MultiStepParamScheduler {
  public:
-  /// `milestones` are update counts, ascending, above 0 and below `num_updates`; one fewer than `values`. Without `num_updates` the
-  /// last milestone is it (so there are as many as values); without `milestones` the updates are divided evenly, rounded up.
+  /// `milestones` are update counts, ascending, above 0 and below `num_updates`; one fewer than `values`. Without `num_updates`
+  /// the last milestone is it (so there are as many as values); without `milestones` the updates are divided evenly, rounded up.
   MultiStepParamScheduler(std::vector<double> values, std::optional<std::int64_t> num_updates,
                           std::optional<std::vector<double>> milestones = std::nullopt);
   double operator()(double progress) const;
@@ -142,14 +142,14 @@ enum class WarmupMethod { linear, constant };
 WarmupMethod warmup_method_from_string(std::string_view text);
 
 struct WarmupOptions {
-  double factor = 0.001;                      ///< the first value, as a multiple of the schedule's own
-  double length = 0.0;                        ///< share of the run in [0, 1]
+  double factor = 0.001;  ///< the first value, as a multiple of the schedule's own
+  double length = 0.0;    ///< share of the run in [0, 1]
   WarmupMethod method = WarmupMethod::linear;
-  bool rescale_interval = false;              ///< the whole schedule follows the warm-up, instead of its part of that time
+  bool rescale_interval = false;  ///< the whole schedule follows the warm-up, instead of its part of that time
 };
 
-/// `scheduler` preceded by a warm-up (`detectron2.solver.WarmupParamScheduler`): up to `length` the value goes in a straight line from
-/// `factor` times the schedule's first value to the value it has there, or stays at the former.
+/// `scheduler` preceded by a warm-up (`detectron2.solver.WarmupParamScheduler`): up to `length` the value goes in a straight line
+/// from `factor` times the schedule's first value to the value it has there, or stays at the former.
 class WarmupParamScheduler {
  public:
   WarmupParamScheduler(const ParamScheduler& scheduler, const WarmupOptions& options);
@@ -165,8 +165,8 @@ enum class DecayShape { linear, cosine, one_minus_sqrt };
 /// "linear", "cosine" or "one_minus_sqrt"; throws ConfigError otherwise.
 DecayShape decay_shape_from_string(std::string_view text);
 
-/// Stable, then decay: 1 up to progress 1 - `decay_length`, then down to `end_value`, which it reaches at progress 1. With a warm-up in
-/// front this is "warm-up, stable, decay" (Hu et al., MiniCPM, 2024; the shape 1 - sqrt from Hägele et al., 2024).
+/// Stable, then decay: 1 up to progress 1 - `decay_length`, then down to `end_value`, which it reaches at progress 1. With a
+/// warm-up in front this is "warm-up, stable, decay" (Hu et al., MiniCPM, 2024; the shape 1 - sqrt from Hägele et al., 2024).
 class StableDecayParamScheduler {
  public:
   /// `decay_length` in (0, 1], `end_value` in [0, 1].

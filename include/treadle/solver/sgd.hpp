@@ -26,8 +26,8 @@ void validate(const SgdOptions& options);
 /// `step()` gives, bit by bit, what `torch.optim.SGD` in Python gives by default, in one pass over memory: in float or double,
 ///     g = fma(weight_decay, p, g);  m = fma(1 - dampening, g, momentum m)  (m = g in the first step);
 ///     g = nesterov ? fma(momentum, m, g) : m;  p = fma(-lr, g, p)
-/// with scalars computed in double and rounded once. A parameter on another device, of another dtype, sparse, or whose gradient or
-/// momentum has other strides takes ATen's operations one by one, with the same result.
+/// with scalars computed in double and rounded once. A parameter on another device, of another dtype, sparse, or whose gradient
+/// or momentum has other strides takes ATen's operations one by one, with the same result.
 class Sgd : public torch::optim::SGD, public GroupInfoHolder {
  public:
   /// Throws ConfigError for options or groups that are not as described.

@@ -58,8 +58,8 @@ class WithGradientClipping : public BaseOptimizer {
   std::optional<at::Tensor> last_norm_;
 };
 
-/// Registers `BaseOptimizer` under `name`, with and without clipping. `arguments(groups, options)` returns a std::tuple of what its
-/// constructor takes.
+/// Registers `BaseOptimizer` under `name`, with and without clipping. `arguments(groups, options)` returns a std::tuple of what
+/// its constructor takes.
 template <class BaseOptimizer, class MakeArguments>
 void register_optimizer(const std::string& name, MakeArguments make_arguments) {
   optimizers().add(name, [make_arguments](const std::vector<ParamGroup>& groups, const OptimizerOptions& options) {
