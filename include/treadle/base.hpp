@@ -4,6 +4,7 @@
 #include <treadle/base/batch.hpp>
 #include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/key.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
 #include <treadle/base/registry.hpp>

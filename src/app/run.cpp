@@ -4,8 +4,8 @@
 #include <treadle/base/log.hpp>
 #include <treadle/base/text.hpp>
 
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <string>
@@ -28,7 +28,8 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, const std::v
   const bool unknown_command = words.size() > 1 && !words[1].starts_with("-") && app.get_subcommands().empty();
   if (unknown_command) {
     std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(command->get_name());
     complain("there is no command \"" + words[1] + "\"" + did_you_mean(words[1], names) + "; see treadle --help");
   } else {
     complain(std::string(error.what()) + "; see treadle --help");

@@ -5,8 +5,8 @@
 
 namespace treadle {
 
-/// Turns the first SIGINT or SIGTERM of the process into a call, on a thread of its own; after it the signals act as usual, so a second one ends the
-/// process at once. One at a time, made and destroyed by the main thread; destruction gives the signals back.
+/// Turns the first SIGINT or SIGTERM of the process into a call, on a thread of its own; after it the signals act as usual, so a
+/// second one ends the process at once. One at a time, made and destroyed by the main thread; destruction gives the signals back.
 class SignalWatch {
  public:
   /// `on_signal` gets the number of the signal.

@@ -9,8 +9,8 @@
 #include <treadle/launch/launch.hpp>
 #include <treadle/models/model.hpp>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include <atomic>
 #include <csignal>
@@ -33,7 +33,8 @@ std::string quoted(const std::string& word) {
 }
 
 /// The command that a user would type to go on from here: as this one, with `flag` and the setting `key` `value`.
-std::string command(const TrainArguments& arguments, const std::string& flag, const std::string& key = "", const std::string& value = "") {
+std::string command(const TrainArguments& arguments, const std::string& flag, const std::string& key = "",
+                    const std::string& value = "") {
   std::string text = arguments.command_line.front() + " train";
   if (!arguments.config_file.empty()) text += " --config-file " + quoted(arguments.config_file);
   text += " " + flag;
@@ -63,8 +64,9 @@ int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool res
   DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"),
                                      {.group = group, .non_persistent = model->non_persistent()});
   if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
-    throw ConfigError("there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
-                      "MODEL.WEIGHTS");
+    throw ConfigError(
+        "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
+        "MODEL.WEIGHTS");
   }
   checkpointer.resume_or_load(config.get_string("MODEL.WEIGHTS"), resume);
   say_results(tester.test(*model));
@@ -94,7 +96,8 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
   });
   const Dict results = trainer.train();
   if (trainer.outcome() == Outcome::stopped) {
-    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1, command(arguments, "--resume")));
+    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1,
+                    command(arguments, "--resume")));
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);
@@ -108,7 +111,8 @@ CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
   CLI::App* train = app.add_subcommand("train", "Train the model of a config, or evaluate it.");
   train->add_option("--config-file", arguments.config_file, "YAML file of settings")->type_name("FILE");
   train->add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
-  train->add_flag("--eval-only", arguments.eval_only, "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
+  train->add_flag("--eval-only", arguments.eval_only,
+                  "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
   train->add_option("overrides", arguments.overrides, "settings that replace those of the file: KEY VALUE KEY VALUE …")
       ->type_name("KEY VALUE");
   train->positionals_at_end();

@@ -26,7 +26,8 @@ const Value& Batch::field(std::string_view name) const {
   if (const Value* value = fields_.find(name)) return *value;
   std::vector<std::string> present;
   for (const auto& entry : fields_) present.push_back(entry.key.to_string());
-  throw FormatError(fmt::format("the batch has no field \"{}\"{}; it has: {}", name, did_you_mean(name, present), quoted_list(present)));
+  throw FormatError(
+      fmt::format("the batch has no field \"{}\"{}; it has: {}", name, did_you_mean(name, present), quoted_list(present)));
 }
 
 const at::Tensor& Batch::tensor(std::string_view name) const {
@@ -45,7 +46,8 @@ namespace {
 
 Value to_device(const Value& value, c10::Device device) {
   switch (value.type()) {
-    case Value::Type::tensor: return value.as_tensor().to(device);
+    case Value::Type::tensor:
+      return value.as_tensor().to(device);
     case Value::Type::list: {
       List moved;
       for (const Value& element : value.as_list()) moved.push_back(to_device(element, device));
@@ -56,7 +58,8 @@ Value to_device(const Value& value, c10::Device device) {
       for (const auto& entry : value.as_dict()) moved.set(entry.key, to_device(entry.value, device));
       return moved;
     }
-    default: return value;
+    default:
+      return value;
   }
 }
 

@@ -35,8 +35,9 @@ c10::Device default_device(int local_rank) {
   const int count = accelerator_count();
   if (count == 0) return c10::kCPU;
   if (local_rank < 0 || local_rank >= count) {
-    throw ConfigError(fmt::format("process {} of this machine needs an accelerator of its own, but there are {}; start at most {} processes",
-                                  local_rank, count, count));
+    throw ConfigError(
+        fmt::format("process {} of this machine needs an accelerator of its own, but there are {}; start at most {} processes",
+                    local_rank, count, count));
   }
   return c10::Device(*accelerator_type(), static_cast<c10::DeviceIndex>(local_rank));
 }
@@ -46,12 +47,14 @@ c10::Device parse_device(const std::string& text) {
   try {
     device = c10::Device(text);
   } catch (const c10::Error&) {
-    throw ConfigError(fmt::format("\"{}\" is no device; expected \"cpu\", or an accelerator such as \"cuda\" or \"cuda:1\"", text));
+    throw ConfigError(
+        fmt::format("\"{}\" is no device; expected \"cpu\", or an accelerator such as \"cuda\" or \"cuda:1\"", text));
   }
   if (device->is_cpu()) return *device;
   const int count = device->type() == accelerator_type() ? accelerator_count() : 0;
   if (count == 0 || (device->has_index() && device->index() >= count)) {
-    throw ConfigError(fmt::format("this machine has no device \"{}\" ({} of that kind found); set MODEL.DEVICE to \"cpu\"", text, count));
+    throw ConfigError(
+        fmt::format("this machine has no device \"{}\" ({} of that kind found); set MODEL.DEVICE to \"cpu\"", text, count));
   }
   return *device;
 }

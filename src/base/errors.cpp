@@ -7,15 +7,16 @@
 namespace treadle {
 
 IoError::IoError(const std::string& operation, std::filesystem::path path, int error_number, const std::string& advice)
-    : Error(fmt::format("cannot {} \"{}\": {}{}{}", operation, path.string(), std::strerror(error_number), advice.empty() ? "" : "; ",
-                        advice)),
+    : Error(fmt::format("cannot {} \"{}\": {}{}{}", operation, path.string(), std::strerror(error_number),
+                        advice.empty() ? "" : "; ", advice)),
       path_(std::move(path)),
       error_number_(error_number) {}
 
 namespace {
 
 std::string at_place(const std::string& message, const std::filesystem::path& file, std::optional<std::uint64_t> offset) {
-  return offset ? fmt::format("\"{}\" at byte {}: {}", file.string(), *offset, message) : fmt::format("\"{}\": {}", file.string(), message);
+  return offset ? fmt::format("\"{}\" at byte {}: {}", file.string(), *offset, message)
+                : fmt::format("\"{}\": {}", file.string(), message);
 }
 
 std::string list_losses(std::int64_t iteration, const std::vector<std::pair<std::string, double>>& losses) {

@@ -52,12 +52,14 @@ Mismatch find_mismatch(const std::vector<NamedTensor>& own, const Dict& state, c
     } else if (!value->is(Value::Type::tensor)) {
       mismatch.shapes.push_back(fmt::format("{} is no Tensor but {}", named.name, to_string(value->type())));
     } else if (value->as_tensor().sizes() != named.tensor.sizes()) {
-      mismatch.shapes.push_back(fmt::format("{} has {} here and {} in the state", named.name, shape(named.tensor), shape(value->as_tensor())));
+      mismatch.shapes.push_back(
+          fmt::format("{} has {} here and {} in the state", named.name, shape(named.tensor), shape(value->as_tensor())));
     }
   }
   for (const auto& entry : state) {
     const std::string name = entry.key.to_string();
-    if (!known.contains(entry.key) && std::find(skip.begin(), skip.end(), name) == skip.end()) mismatch.unexpected.push_back(name);
+    if (!known.contains(entry.key) && std::find(skip.begin(), skip.end(), name) == skip.end())
+      mismatch.unexpected.push_back(name);
   }
   return mismatch;
 }

@@ -26,10 +26,14 @@ struct ValueAccess {
 
   static bool is_nonempty_container(const Value& value) noexcept {
     switch (value.type()) {
-      case Value::Type::list: return !std::get<List>(value.data_).items_.empty();
-      case Value::Type::tuple: return !std::get<Tuple>(value.data_).items_.empty();
-      case Value::Type::dict: return !std::get<Dict>(value.data_).entries_.empty();
-      default: return false;
+      case Value::Type::list:
+        return !std::get<List>(value.data_).items_.empty();
+      case Value::Type::tuple:
+        return !std::get<Tuple>(value.data_).items_.empty();
+      case Value::Type::dict:
+        return !std::get<Dict>(value.data_).entries_.empty();
+      default:
+        return false;
     }
   }
 
@@ -70,11 +74,20 @@ struct ValueAccess {
       auto [from, to] = pending.back();
       pending.pop_back();
       switch (from->type()) {
-        case Value::Type::list: copy_items(std::get<List>(from->data_), to->data_.emplace<List>(), pending); break;
-        case Value::Type::tuple: copy_items(std::get<Tuple>(from->data_), to->data_.emplace<Tuple>(), pending); break;
-        case Value::Type::dict: copy_entries(std::get<Dict>(from->data_), to->data_.emplace<Dict>(), pending); break;
-        case Value::Type::tensor: to->data_ = copy_tensor(std::get<at::Tensor>(from->data_)); break;
-        default: to->data_ = from->data_;
+        case Value::Type::list:
+          copy_items(std::get<List>(from->data_), to->data_.emplace<List>(), pending);
+          break;
+        case Value::Type::tuple:
+          copy_items(std::get<Tuple>(from->data_), to->data_.emplace<Tuple>(), pending);
+          break;
+        case Value::Type::dict:
+          copy_entries(std::get<Dict>(from->data_), to->data_.emplace<Dict>(), pending);
+          break;
+        case Value::Type::tensor:
+          to->data_ = copy_tensor(std::get<at::Tensor>(from->data_));
+          break;
+        default:
+          to->data_ = from->data_;
       }
     }
   }

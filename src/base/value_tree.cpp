@@ -12,7 +12,8 @@ namespace treadle {
 namespace {
 
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes() || a.layout() != b.layout() || a.device() != b.device()) return false;
+  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes() || a.layout() != b.layout() || a.device() != b.device())
+    return false;
   if (a.is_same(b)) return true;
   const at::Tensor left = a.detach().cpu().contiguous();
   const at::Tensor right = b.detach().cpu().contiguous();
@@ -42,19 +43,28 @@ bool push_dicts(const Dict& a, const Dict& b, std::vector<Pair>& pending) {
 bool compare_top(const Value& a, const Value& b, std::vector<Pair>& pending) {
   if (a.type() != b.type()) return false;
   switch (a.type()) {
-    case Value::Type::null: return true;
-    case Value::Type::boolean: return a.as_bool() == b.as_bool();
-    case Value::Type::integer: return a.as_int() == b.as_int();
+    case Value::Type::null:
+      return true;
+    case Value::Type::boolean:
+      return a.as_bool() == b.as_bool();
+    case Value::Type::integer:
+      return a.as_int() == b.as_int();
     case Value::Type::real: {
       const double x = a.as_double(), y = b.as_double();
       return std::memcmp(&x, &y, sizeof x) == 0;
     }
-    case Value::Type::string: return a.as_string() == b.as_string();
-    case Value::Type::bytes: return a.as_bytes() == b.as_bytes();
-    case Value::Type::list: return push_sequences(ValueAccess::items(a.as_list()), ValueAccess::items(b.as_list()), pending);
-    case Value::Type::tuple: return push_sequences(ValueAccess::items(a.as_tuple()), ValueAccess::items(b.as_tuple()), pending);
-    case Value::Type::dict: return push_dicts(a.as_dict(), b.as_dict(), pending);
-    case Value::Type::tensor: return same_bits(a.as_tensor(), b.as_tensor());
+    case Value::Type::string:
+      return a.as_string() == b.as_string();
+    case Value::Type::bytes:
+      return a.as_bytes() == b.as_bytes();
+    case Value::Type::list:
+      return push_sequences(ValueAccess::items(a.as_list()), ValueAccess::items(b.as_list()), pending);
+    case Value::Type::tuple:
+      return push_sequences(ValueAccess::items(a.as_tuple()), ValueAccess::items(b.as_tuple()), pending);
+    case Value::Type::dict:
+      return push_dicts(a.as_dict(), b.as_dict(), pending);
+    case Value::Type::tensor:
+      return same_bits(a.as_tensor(), b.as_tensor());
   }
   return false;
 }
@@ -120,16 +130,26 @@ std::string describe(const Value& value, int levels) {
   const bool container = ValueAccess::is_nonempty_container(value);
   if (container && levels == 0) return "…";
   switch (value.type()) {
-    case Value::Type::null: return "null";
-    case Value::Type::boolean: return value.as_bool() ? "true" : "false";
-    case Value::Type::integer: return fmt::format("{}", value.as_int());
-    case Value::Type::real: return fmt::format("{}", value.as_double());
-    case Value::Type::string: return fmt::format("\"{}\"", value.as_string());
-    case Value::Type::bytes: return fmt::format("bytes({})", value.as_bytes().data.size());
-    case Value::Type::list: return describe_elements(value.as_list(), '[', ']', inner);
-    case Value::Type::tuple: return describe_elements(value.as_tuple(), '(', ')', inner);
-    case Value::Type::dict: return describe_elements(value.as_dict(), '{', '}', entry);
-    case Value::Type::tensor: return describe_tensor(value.as_tensor());
+    case Value::Type::null:
+      return "null";
+    case Value::Type::boolean:
+      return value.as_bool() ? "true" : "false";
+    case Value::Type::integer:
+      return fmt::format("{}", value.as_int());
+    case Value::Type::real:
+      return fmt::format("{}", value.as_double());
+    case Value::Type::string:
+      return fmt::format("\"{}\"", value.as_string());
+    case Value::Type::bytes:
+      return fmt::format("bytes({})", value.as_bytes().data.size());
+    case Value::Type::list:
+      return describe_elements(value.as_list(), '[', ']', inner);
+    case Value::Type::tuple:
+      return describe_elements(value.as_tuple(), '(', ')', inner);
+    case Value::Type::dict:
+      return describe_elements(value.as_dict(), '{', '}', entry);
+    case Value::Type::tensor:
+      return describe_tensor(value.as_tensor());
   }
   return "";
 }

@@ -62,7 +62,8 @@ std::size_t ValueView::size() const {
 
 template <class T>
 const T& ValueView::expect(const T* found, std::string_view wanted) const {
-  if (found == nullptr) fail(fmt::format("expected {}, found {}", wanted, to_string(value_ ? value_->type() : Value::Type::dict)));
+  if (found == nullptr)
+    fail(fmt::format("expected {}, found {}", wanted, to_string(value_ ? value_->type() : Value::Type::dict)));
   return *found;
 }
 

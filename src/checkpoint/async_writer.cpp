@@ -53,7 +53,8 @@ Value Checkpointer::AsyncWriter::snapshot(const Value& state) {
     if (added) {
       auto nbytes = static_cast<std::int64_t>(storage.nbytes());
       bool fits = number->second < buffers_.size() && buffers_[number->second].numel() == nbytes;
-      buffers.push_back(fits ? buffers_[number->second] : at::empty({nbytes}, at::TensorOptions().dtype(c10::kByte).pinned_memory(pin)));
+      buffers.push_back(fits ? buffers_[number->second]
+                             : at::empty({nbytes}, at::TensorOptions().dtype(c10::kByte).pinned_memory(pin)));
       if (nbytes > 0) buffers.back().copy_(bytes_of(storage), /*non_blocking=*/pin);
     }
     auto result = at::empty({0}, at::TensorOptions().dtype(tensor.dtype()));

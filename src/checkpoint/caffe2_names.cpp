@@ -124,7 +124,8 @@ void rename_fpn(std::string& name) {
   std::string_view digits = std::string_view(stage_part).substr(std::min<std::size_t>(3, stage_part.size()));
   int stage = 0;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), stage);
-  if (error != std::errc() || end != digits.data() + digits.size()) throw FormatError(fmt::format("the blob name \"{}\" has no stage", name));
+  if (error != std::errc() || end != digits.data() + digits.size())
+    throw FormatError(fmt::format("the blob name \"{}\" has no stage", name));
   bool norm = std::find(parts.begin(), parts.end(), "norm") != parts.end();
   name = fmt::format("fpn_{}{}{}.{}", lateral ? "lateral" : "output", stage, norm ? ".norm" : "", parts.back());
 }
@@ -138,7 +139,8 @@ at::Tensor without_background(const std::string& name, const at::Tensor& weight)
     return rest;
   }
   if (name.starts_with("cls_score.")) {
-    log_info(fmt::format("Move classification weights for background class in {} from index 0 to index {}.", name, weight.size(0) - 1));
+    log_info(fmt::format("Move classification weights for background class in {} from index 0 to index {}.", name,
+                         weight.size(0) - 1));
     return at::cat({weight.slice(0, 1), weight.slice(0, 0, 1)});
   }
   return weight;
@@ -172,14 +174,15 @@ RenamedState convert_caffe2_state(const Dict& weights) {
     rename_fpn(names[i]);
     rewrite(kHeadsAfterFpn, names[i]);
     if (renamed.old_names.contains(names[i])) {
-      throw FormatError(fmt::format("the blobs \"{}\" and \"{}\" would both be named \"{}\"", renamed.old_names.at(names[i]).as_string(),
-                                    old_names[i], names[i]));
+      throw FormatError(fmt::format("the blobs \"{}\" and \"{}\" would both be named \"{}\"",
+                                    renamed.old_names.at(names[i]).as_string(), old_names[i], names[i]));
     }
     renamed.old_names.set(names[i], old_names[i]);
   }
   for (std::size_t i = 0; i < names.size(); ++i) {
     const at::Tensor& weight = weights.at(old_names[i]).as_tensor();
-    bool head = names[i].starts_with("bbox_pred.") || names[i].starts_with("mask_head.predictor.") || names[i].starts_with("cls_score.");
+    bool head =
+        names[i].starts_with("bbox_pred.") || names[i].starts_with("mask_head.predictor.") || names[i].starts_with("cls_score.");
     if (head && weight.dim() == 0) throw FormatError(fmt::format("the blob \"{}\" has no classes", old_names[i]));
     renamed.state.set(names[i], without_background(names[i], weight));
   }

@@ -36,12 +36,14 @@ Checkpointer::~Checkpointer() {
 }
 
 void Checkpointer::add_checkpointable(const std::string& name, Stateful& object) {
-  if (name == "model" || has_checkpointable(name)) throw Error(fmt::format("the name \"{}\" is already used in the checkpointer", name));
+  if (name == "model" || has_checkpointable(name))
+    throw Error(fmt::format("the name \"{}\" is already used in the checkpointer", name));
   checkpointables_.push_back({name, &object});
 }
 
 bool Checkpointer::has_checkpointable(const std::string& name) const {
-  return std::any_of(checkpointables_.begin(), checkpointables_.end(), [&](const NamedStateful& part) { return part.name == name; });
+  return std::any_of(checkpointables_.begin(), checkpointables_.end(),
+                     [&](const NamedStateful& part) { return part.name == name; });
 }
 
 bool Checkpointer::saves() const { return options_.save_to_disk && !save_dir_.empty(); }
@@ -80,7 +82,8 @@ void Checkpointer::save_async(const std::string& name, const Dict& extras) {
   fs::path path = file_of(name);
   if (options_.when_busy == CheckpointerOptions::Busy::skip) {
     if (group().broadcast(async_->busy()).as_bool()) {
-      if (group().is_main_process()) log_warning(fmt::format("{} is skipped: {} is still being written", path.string(), async_name_));
+      if (group().is_main_process())
+        log_warning(fmt::format("{} is skipped: {} is still being written", path.string(), async_name_));
       return;
     }
   }
@@ -111,11 +114,13 @@ void Checkpointer::finish_save(const std::exception_ptr& error, const std::strin
     throw;
   } catch (const std::exception& failure) {
     if (!options_.ignore_save_errors) throw;
-    if (group().is_main_process()) log_error(fmt::format("The checkpoint {} was not saved, and training goes on: {}", what, failure.what()));
+    if (group().is_main_process())
+      log_error(fmt::format("The checkpoint {} was not saved, and training goes on: {}", what, failure.what()));
   }
 }
 
-// Every rank learns whether one failed, so that none goes on alone. A rank throws its own error, or else that of the first that failed.
+// Every rank learns whether one failed, so that none goes on alone. A rank throws its own error, or else that of the first that
+// failed.
 void Checkpointer::agree(const std::exception_ptr& error, const std::string& operation) const {
   if (group().get_world_size() == 1) {
     if (error) std::rethrow_exception(error);
@@ -229,7 +234,8 @@ Dict Checkpointer::load_file(const std::string& path) {
 ModelLoad Checkpointer::load_model(Dict& checkpoint) {
   const Value* found = checkpoint.find("model");
   if (!found) throw FormatError("the checkpoint has no \"model\"; its keys are " + quoted_list(key_names(checkpoint)));
-  if (!found->is(Value::Type::dict)) throw FormatError(fmt::format("\"model\" of the checkpoint is a {}, no Dict", to_string(found->type())));
+  if (!found->is(Value::Type::dict))
+    throw FormatError(fmt::format("\"model\" of the checkpoint is a {}, no Dict", to_string(found->type())));
   Dict state = std::move(checkpoint.at("model").as_dict());
   checkpoint.erase("model");
   return match_model(*model_, std::move(state), options_.non_persistent);

@@ -92,12 +92,15 @@ Dict DetectionCheckpointer::load_file(const std::string& path) {
   Query query = parse_query(query_);
   if (query.matching_heuristics) data.set("matching_heuristics", true);
   if (!query.others.empty()) {
-    throw ConfigError(fmt::format("\"{}\" asks for {}; only matching_heuristics=True is known", path + "?" + query_, quoted_list(query.others)));
+    throw ConfigError(fmt::format("\"{}\" asks for {}; only matching_heuristics=True is known", path + "?" + query_,
+                                  quoted_list(query.others)));
   }
   return data;
 }
 
-Value DetectionCheckpointer::torch_load(const std::string& path) { return load_checkpoint_file(path, {.file_system = file_system()}); }
+Value DetectionCheckpointer::torch_load(const std::string& path) {
+  return load_checkpoint_file(path, {.file_system = file_system()});
+}
 
 ModelLoad DetectionCheckpointer::load_model(Dict& checkpoint) {
   if (is_true(checkpoint.find("matching_heuristics"))) {

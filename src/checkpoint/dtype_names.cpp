@@ -44,18 +44,24 @@ constexpr std::pair<std::string_view, ScalarType> kNames[] = {
 };
 
 constexpr std::pair<std::string_view, ScalarType> kStorages[] = {
-    {"FloatStorage", ScalarType::Float},     {"DoubleStorage", ScalarType::Double},
-    {"HalfStorage", ScalarType::Half},       {"BFloat16Storage", ScalarType::BFloat16},
-    {"LongStorage", ScalarType::Long},       {"IntStorage", ScalarType::Int},
-    {"ShortStorage", ScalarType::Short},     {"CharStorage", ScalarType::Char},
-    {"ByteStorage", ScalarType::Byte},       {"BoolStorage", ScalarType::Bool},
-    {"ComplexFloatStorage", ScalarType::ComplexFloat}, {"ComplexDoubleStorage", ScalarType::ComplexDouble},
+    {"FloatStorage", ScalarType::Float},
+    {"DoubleStorage", ScalarType::Double},
+    {"HalfStorage", ScalarType::Half},
+    {"BFloat16Storage", ScalarType::BFloat16},
+    {"LongStorage", ScalarType::Long},
+    {"IntStorage", ScalarType::Int},
+    {"ShortStorage", ScalarType::Short},
+    {"CharStorage", ScalarType::Char},
+    {"ByteStorage", ScalarType::Byte},
+    {"BoolStorage", ScalarType::Bool},
+    {"ComplexFloatStorage", ScalarType::ComplexFloat},
+    {"ComplexDoubleStorage", ScalarType::ComplexDouble},
 };
 
 constexpr std::pair<std::string_view, ScalarType> kNumpy[] = {
-    {"f4", ScalarType::Float},  {"f8", ScalarType::Double}, {"f2", ScalarType::Half},        {"i8", ScalarType::Long},
-    {"i4", ScalarType::Int},    {"i2", ScalarType::Short},  {"i1", ScalarType::Char},        {"u1", ScalarType::Byte},
-    {"u2", ScalarType::UInt16}, {"u4", ScalarType::UInt32}, {"u8", ScalarType::UInt64},      {"b1", ScalarType::Bool},
+    {"f4", ScalarType::Float},        {"f8", ScalarType::Double},         {"f2", ScalarType::Half},   {"i8", ScalarType::Long},
+    {"i4", ScalarType::Int},          {"i2", ScalarType::Short},          {"i1", ScalarType::Char},   {"u1", ScalarType::Byte},
+    {"u2", ScalarType::UInt16},       {"u4", ScalarType::UInt32},         {"u8", ScalarType::UInt64}, {"b1", ScalarType::Bool},
     {"c8", ScalarType::ComplexFloat}, {"c16", ScalarType::ComplexDouble},
 };
 

@@ -1,11 +1,11 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/checkpoint/file_system.hpp>
 
-#include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
 
 #include <string>
 
@@ -69,7 +69,7 @@ class LocalWritable final : public WritableFile {
 class LocalReadable final : public ReadableFile {
  public:
   explicit LocalReadable(const fs::path& path) : file_(path, O_RDONLY, "open") {
-    struct stat status {};
+    struct stat status{};
     if (::fstat(file_.number(), &status) != 0) fail("examine", path);
     if (!S_ISREG(status.st_mode)) throw IoError("read", path, S_ISDIR(status.st_mode) ? EISDIR : EINVAL);
     size_ = static_cast<std::uint64_t>(status.st_size);
@@ -112,7 +112,7 @@ class LocalFileSystem final : public FileSystem {
     if (error && !fs::is_directory(folder)) throw IoError("create the folder", folder, error.value());
   }
   bool is_file(const fs::path& path) override {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) == 0) return S_ISREG(status.st_mode);
     if (errno != ENOENT && errno != ENOTDIR) fail("examine", path);
     return false;
@@ -123,7 +123,7 @@ class LocalFileSystem final : public FileSystem {
     fs::directory_iterator begin(folder.empty() ? fs::path(".") : folder, error);
     if (error) throw IoError("list", folder, error.value());
     for (const auto& item : begin) {
-      struct stat status {};
+      struct stat status{};
       // An entry may vanish between being listed and examined.
       if (::stat(item.path().c_str(), &status) != 0) continue;
       entries.push_back({.name = item.path().filename().string(),

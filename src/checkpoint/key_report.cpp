@@ -58,12 +58,14 @@ std::string missing_keys_message(const std::vector<std::string>& keys) {
 }
 
 std::string unexpected_keys_message(const std::vector<std::string>& keys) {
-  return fmt::format("The checkpoint state_dict contains keys that are not used by the model:\n  {}", fmt::join(describe_groups(keys), "\n  "));
+  return fmt::format("The checkpoint state_dict contains keys that are not used by the model:\n  {}",
+                     fmt::join(describe_groups(keys), "\n  "));
 }
 
 std::string incorrect_shape_message(const IncorrectShape& mismatch) {
   return fmt::format(
-      "Skip loading parameter '{}' to the model due to incompatible shapes: {} in the checkpoint but {} in the model! You might want to "
+      "Skip loading parameter '{}' to the model due to incompatible shapes: {} in the checkpoint but {} in the model! You might "
+      "want to "
       "double check if this is expected.",
       mismatch.key, tuple_text(mismatch.in_checkpoint), tuple_text(mismatch.in_model));
 }

@@ -9,7 +9,8 @@
 
 namespace treadle {
 
-/// Keys grouped by what stands before their last dot, in the order of first appearance: "a.x", "a.y", "b" → ("a", {"x", "y"}), ("b", {}).
+/// Keys grouped by what stands before their last dot, in the order of first appearance: "a.x", "a.y", "b" → ("a", {"x", "y"}),
+/// ("b", {}).
 std::vector<std::pair<std::string, std::vector<std::string>>> group_keys(const std::vector<std::string>& keys);
 /// Each group as one word, as fvcore writes it: `a.{x, y}`, `a.x`, `b`.
 std::vector<std::string> describe_groups(const std::vector<std::string>& keys);

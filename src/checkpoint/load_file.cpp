@@ -38,7 +38,8 @@ std::span<std::byte> bytes_of(c10::Storage& storage) {
 /// The records "data/N" of an archive.
 class ZipStorages final : public StorageReader {
  public:
-  ZipStorages(const ZipReader& zip, const PickleGraph& graph, std::string prefix, bool swapped, bool verify, const ByteSource& source)
+  ZipStorages(const ZipReader& zip, const PickleGraph& graph, std::string prefix, bool swapped, bool verify,
+              const ByteSource& source)
       : zip_(zip), graph_(graph), prefix_(std::move(prefix)), swapped_(swapped), verify_(verify), source_(source) {}
 
   c10::Storage read(std::uint32_t number) override {
@@ -46,7 +47,8 @@ class ZipStorages final : public StorageReader {
     const ZipRecord* record = zip_.find(prefix_ + "data/" + spec.key);
     if (!record) source_.fail(fmt::format("storage \"{}\" is missing in the archive", spec.key), spec.position);
     if (record->size != spec.nbytes) {
-      source_.fail(fmt::format("storage \"{}\" should have {} bytes, its record has {}", spec.key, spec.nbytes, record->size), spec.position);
+      source_.fail(fmt::format("storage \"{}\" should have {} bytes, its record has {}", spec.key, spec.nbytes, record->size),
+                   spec.position);
     }
     c10::Storage storage = allocate(spec.nbytes);
     if (spec.nbytes > 0) zip_.read(*record, bytes_of(storage), verify_);
@@ -133,10 +135,12 @@ void check_version(const ZipReader& zip, const std::string& prefix, bool verify,
   if (record->size <= 16) zip.read(*record, std::as_writable_bytes(std::span(text)), verify);
   int version = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
-  bool clean = error == std::errc() && text.substr(static_cast<std::size_t>(end - text.data())).find_first_not_of("\r\n ") == std::string::npos;
+  bool clean = error == std::errc() &&
+               text.substr(static_cast<std::size_t>(end - text.data())).find_first_not_of("\r\n ") == std::string::npos;
   if (!clean || version < 1) throw FormatError("the version of the archive is no number", path, record->header);
   if (version > kNewestVersion) {
-    throw FormatError(fmt::format("version {} of the archive; {} is the newest known", version, kNewestVersion), path, record->header);
+    throw FormatError(fmt::format("version {} of the archive; {} is the newest known", version, kNewestVersion), path,
+                      record->header);
   }
 }
 
@@ -146,9 +150,11 @@ Value load_zip(const ReadableFile& file, const fs::path& path, const LoadOptions
   const std::string& first = zip.records().front().name;
   std::string prefix = first.substr(0, first.find('/') + 1);
   const ZipRecord* record = zip.find(prefix + "data.pkl");
-  if (!record) throw FormatError(fmt::format("the archive has no record \"{}data.pkl\": a zip file, but no checkpoint", prefix), path, 0);
+  if (!record)
+    throw FormatError(fmt::format("the archive has no record \"{}data.pkl\": a zip file, but no checkpoint", prefix), path, 0);
   if (record->size > options.max_pickle_bytes) {
-    throw FormatError(fmt::format("a pickle of {} bytes; max_pickle_bytes is {}", record->size, options.max_pickle_bytes), path, record->header);
+    throw FormatError(fmt::format("a pickle of {} bytes; max_pickle_bytes is {}", record->size, options.max_pickle_bytes), path,
+                      record->header);
   }
   check_version(zip, prefix, options.verify, path);
   bool swapped = read_byte_order(zip, prefix, options.verify, path);
@@ -180,7 +186,8 @@ bool is_big_endian(const PickleGraph& graph, const ByteSource& source, NodeId in
 }
 
 // Pickles of a magic number, a version, facts about the machine, the object, and the keys of the storages; then the storages.
-Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& graph, std::uint64_t position, const LoadOptions& options) {
+Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& graph, std::uint64_t position,
+                  const LoadOptions& options) {
   NodeId protocol = next_pickle(source, graph, position, {.storages = false});
   if (graph[protocol].kind != NodeKind::integer || static_cast<std::int64_t>(graph[protocol].wide) != kLegacyProtocol) {
     source.fail("the version of the legacy format is unknown", position);
@@ -220,7 +227,9 @@ std::string guess(std::string_view head) {
   if (head.starts_with("version https://git-lfs")) return "a Git LFS pointer; run \"git lfs pull\"";
   if (head.starts_with("\x89HDF")) return "HDF5";
   if (head.starts_with("BZh")) return "bzip2";
-  if (head.starts_with("\xfd" "7zXZ")) return "xz";
+  if (head.starts_with("\xfd"
+                       "7zXZ"))
+    return "xz";
   if (head.size() >= 262 && head.substr(257, 5) == "ustar") return "a tar archive";
   if (head.starts_with("<!") || head.starts_with("<html")) return "a web page";
   if (head.size() >= 9 && head[8] == '{' && read_little<std::uint64_t>(head) < (1 << 30)) return "safetensors";
@@ -232,7 +241,8 @@ std::string guess(std::string_view head) {
 }  // namespace
 
 void validate(const LoadOptions& options) {
-  if (options.max_pickle_bytes == 0) throw ConfigError("LoadOptions.max_pickle_bytes must be above 0", "LoadOptions.max_pickle_bytes");
+  if (options.max_pickle_bytes == 0)
+    throw ConfigError("LoadOptions.max_pickle_bytes must be above 0", "LoadOptions.max_pickle_bytes");
 }
 
 Value load_checkpoint_file(const fs::path& path, const LoadOptions& options) {
@@ -243,7 +253,8 @@ Value load_checkpoint_file(const fs::path& path, const LoadOptions& options) {
   std::string head(std::min<std::uint64_t>(file->size(), 512), '\0');
   file->read(0, std::as_writable_bytes(std::span(head)));
   if (head.starts_with("PK\x03\x04")) return load_zip(*file, path, options);
-  if (head.size() >= 2 && static_cast<unsigned char>(head[0]) == 0x80 && head[1] >= 2 && head[1] <= 5) return load_pickle(*file, path, options);
+  if (head.size() >= 2 && static_cast<unsigned char>(head[0]) == 0x80 && head[1] >= 2 && head[1] <= 5)
+    return load_pickle(*file, path, options);
   throw FormatError(fmt::format("not a checkpoint; it looks like {}", guess(head)), path, 0);
 }
 

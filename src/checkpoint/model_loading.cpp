@@ -14,10 +14,11 @@ namespace treadle {
 
 void check_tensors(const Dict& state) {
   for (const auto& entry : state) {
-    if (!entry.key.is_string()) throw FormatError(fmt::format("\"model\" of the checkpoint has the key {}, which is no text", entry.key.to_string()));
+    if (!entry.key.is_string())
+      throw FormatError(fmt::format("\"model\" of the checkpoint has the key {}, which is no text", entry.key.to_string()));
     if (!entry.value.is(Value::Type::tensor)) {
-      throw FormatError(fmt::format("\"model\" of the checkpoint has a {} instead of a Tensor under \"{}\"", to_string(entry.value.type()),
-                                    entry.key.string()));
+      throw FormatError(fmt::format("\"model\" of the checkpoint has a {} instead of a Tensor under \"{}\"",
+                                    to_string(entry.value.type()), entry.key.string()));
     }
   }
 }
@@ -44,7 +45,8 @@ ModelLoad match_model(const torch::nn::Module& module, Dict state, const std::ve
     }
   }
   for (const auto& entry : own) {
-    if (!load.state.contains(entry.key) && !skipped(entry.key.string())) load.incompatible.missing_keys.push_back(entry.key.string());
+    if (!load.state.contains(entry.key) && !skipped(entry.key.string()))
+      load.incompatible.missing_keys.push_back(entry.key.string());
   }
   return load;
 }

@@ -121,9 +121,10 @@ Dict align_state_dicts(const Dict& model, const Dict& checkpoint, bool caffe2) {
     }
     auto [known, added] = matched.try_emplace(found, name);
     if (!added) {
-      log_error(fmt::format("Ambiguity found for {} in checkpoint!It matches at least two keys in the model ({} and {}).", found, name,
-                            known->second));
-      throw FormatError(fmt::format("\"{}\" of the checkpoint matches both \"{}\" and \"{}\" of the model", found, known->second, name));
+      log_error(fmt::format("Ambiguity found for {} in checkpoint!It matches at least two keys in the model ({} and {}).", found,
+                            name, known->second));
+      throw FormatError(
+          fmt::format("\"{}\" of the checkpoint matches both \"{}\" and \"{}\" of the model", found, known->second, name));
     }
     result.set(name, value);
     old_names[name] = renamed.old_names.at(found).as_string();

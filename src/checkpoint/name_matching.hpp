@@ -20,9 +20,9 @@ struct RenamedState {
 /// Throws FormatError when two get the same name, or one has no meaning.
 RenamedState convert_caffe2_state(const Dict& weights);
 
-/// The tensors of `checkpoint` under the names of `model` that end in theirs, the longest match first, as Detectron2 finds them; those
-/// without a match keep their name. With `caffe2` they are renamed before. Reports in the log. Throws FormatError when one tensor would
-/// go to two places.
+/// The tensors of `checkpoint` under the names of `model` that end in theirs, the longest match first, as Detectron2 finds them;
+/// those without a match keep their name. With `caffe2` they are renamed before. Reports in the log. Throws FormatError when one
+/// tensor would go to two places.
 Dict align_state_dicts(const Dict& model, const Dict& checkpoint, bool caffe2);
 
 }  // namespace treadle

@@ -10,10 +10,33 @@ namespace treadle {
 
 /// The classes and functions of Python that a pickle may refer to. None is ever called: the reader knows what each would make.
 enum class Global : std::uint8_t {
-  ordered_dict, default_dict, counter, factory, size, device, set, frozen_set, byte_array, bytes, complex, encode,
-  dtype, storage, untyped_storage,
-  rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter, rebuild_parameter_with_state, rebuild_sparse, get_layout,
-  numpy_reconstruct, numpy_array, numpy_dtype, numpy_scalar, numpy_from_buffer
+  ordered_dict,
+  default_dict,
+  counter,
+  factory,
+  size,
+  device,
+  set,
+  frozen_set,
+  byte_array,
+  bytes,
+  complex,
+  encode,
+  dtype,
+  storage,
+  untyped_storage,
+  rebuild_tensor,
+  rebuild_tensor_v2,
+  rebuild_tensor_v3,
+  rebuild_parameter,
+  rebuild_parameter_with_state,
+  rebuild_sparse,
+  get_layout,
+  numpy_reconstruct,
+  numpy_array,
+  numpy_dtype,
+  numpy_scalar,
+  numpy_from_buffer
 };
 
 struct KnownGlobal {

@@ -19,7 +19,16 @@ inline constexpr NodeId kNoNode = 0xffffffff;
 
 /// What an object of a pickle is, before it becomes a Value.
 enum class NodeKind : std::uint8_t {
-  none, boolean, integer, real, text, bytes, list, tuple, set, dict,
+  none,
+  boolean,
+  integer,
+  real,
+  text,
+  bytes,
+  list,
+  tuple,
+  set,
+  dict,
   global,   // number of a known class or function
   storage,  // number in PickleGraph::storages
   tensor,   // number in PickleGraph::tensors
@@ -41,10 +50,10 @@ enum class TextForm : std::uint8_t {
 struct Node {
   NodeKind kind = NodeKind::none;
   TextForm form = TextForm::raw;
-  bool ordered = false;    // dict: of a class that takes a state (OrderedDict), not a plain dict
-  bool on_path = false;    // container: being converted right now
-  std::uint32_t small = 0; // text, bytes: length; containers: first link
-  std::uint64_t wide = 0;  // integer, real: its bits; text, bytes: offset in the pickle; containers: last link << 32 | count
+  bool ordered = false;     // dict: of a class that takes a state (OrderedDict), not a plain dict
+  bool on_path = false;     // container: being converted right now
+  std::uint32_t small = 0;  // text, bytes: length; containers: first link
+  std::uint64_t wide = 0;   // integer, real: its bits; text, bytes: offset in the pickle; containers: last link << 32 | count
 };
 static_assert(sizeof(Node) == 16);
 
@@ -110,9 +119,7 @@ class PickleGraph {
   Node& operator[](NodeId id) { return nodes_[id]; }
   const Node& operator[](NodeId id) const { return nodes_[id]; }
 
-  NodeId add_integer(std::int64_t value) {
-    return add({.kind = NodeKind::integer, .wide = static_cast<std::uint64_t>(value)});
-  }
+  NodeId add_integer(std::int64_t value) { return add({.kind = NodeKind::integer, .wide = static_cast<std::uint64_t>(value)}); }
   NodeId add_owned(NodeKind kind, std::string content) {
     charge(sizeof(std::string) + content.size());
     strings.push_back(std::move(content));

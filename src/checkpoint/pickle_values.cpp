@@ -50,9 +50,14 @@ class Converter {
     const Link& link = graph_.link(frame.link);
     Value* target = frame.target;
     switch (target->type()) {
-      case Value::Type::list: target = &target->as_list()[frame.done]; break;
-      case Value::Type::tuple: target = &target->as_tuple()[frame.done]; break;
-      default: return advance_dict(frame, link);
+      case Value::Type::list:
+        target = &target->as_list()[frame.done];
+        break;
+      case Value::Type::tuple:
+        target = &target->as_tuple()[frame.done];
+        break;
+      default:
+        return advance_dict(frame, link);
     }
     frame.link = link.next;
     ++frame.done;
@@ -71,12 +76,24 @@ class Converter {
   void place(NodeId id, Value& target) {
     const Node& node = graph_[id];
     switch (node.kind) {
-      case NodeKind::none: target = nullptr; return;
-      case NodeKind::boolean: target = node.wide != 0; return;
-      case NodeKind::integer: target = static_cast<std::int64_t>(node.wide); return;
-      case NodeKind::real: target = std::bit_cast<double>(node.wide); return;
-      case NodeKind::text: target = text(node); return;
-      case NodeKind::bytes: target = Bytes{text(node)}; return;
+      case NodeKind::none:
+        target = nullptr;
+        return;
+      case NodeKind::boolean:
+        target = node.wide != 0;
+        return;
+      case NodeKind::integer:
+        target = static_cast<std::int64_t>(node.wide);
+        return;
+      case NodeKind::real:
+        target = std::bit_cast<double>(node.wide);
+        return;
+      case NodeKind::text:
+        target = text(node);
+        return;
+      case NodeKind::bytes:
+        target = Bytes{text(node)};
+        return;
       case NodeKind::list:
       case NodeKind::set: {
         List list;
@@ -89,13 +106,24 @@ class Converter {
         return open(id, target, std::move(tuple));
       }
       case NodeKind::dict:
-      case NodeKind::opaque: return open(id, target, make_dict(id));
-      case NodeKind::tensor: target = tensors_.tensor(node.wide); return;
-      case NodeKind::sparse: target = tensors_.sparse(id); return;
-      case NodeKind::array: target = tensors_.array(node.wide); return;
-      case NodeKind::global: target = global(node); return;
-      case NodeKind::storage: fail("a storage stands outside of a tensor");
-      case NodeKind::dtype: fail("a numpy dtype stands outside of an array");
+      case NodeKind::opaque:
+        return open(id, target, make_dict(id));
+      case NodeKind::tensor:
+        target = tensors_.tensor(node.wide);
+        return;
+      case NodeKind::sparse:
+        target = tensors_.sparse(id);
+        return;
+      case NodeKind::array:
+        target = tensors_.array(node.wide);
+        return;
+      case NodeKind::global:
+        target = global(node);
+        return;
+      case NodeKind::storage:
+        fail("a storage stands outside of a tensor");
+      case NodeKind::dtype:
+        fail("a numpy dtype stands outside of an array");
     }
   }
 
@@ -146,9 +174,7 @@ class Converter {
   }
 
   // The graph no longer knows where such an object stood.
-  [[noreturn]] void fail(const std::string& message) const {
-    throw FormatError(message, source_.path(), source_.file_offset());
-  }
+  [[noreturn]] void fail(const std::string& message) const { throw FormatError(message, source_.path(), source_.file_offset()); }
 
   PickleGraph& graph_;
   const ByteSource& source_;
@@ -158,7 +184,8 @@ class Converter {
 
 }  // namespace
 
-Value to_value(PickleGraph& graph, const ByteSource& source, NodeId root, StorageReader* storages, const ConversionOptions& options) {
+Value to_value(PickleGraph& graph, const ByteSource& source, NodeId root, StorageReader* storages,
+               const ConversionOptions& options) {
   try {
     return Converter(graph, source, storages, options).convert(root);
   } catch (const FormatError& error) {

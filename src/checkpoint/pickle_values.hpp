@@ -26,7 +26,8 @@ struct ConversionOptions {
 };
 
 /// Turns the object `root` of a pickle into a Value. Shared containers become copies. Throws FormatError.
-Value to_value(PickleGraph& graph, const ByteSource& source, NodeId root, StorageReader* storages, const ConversionOptions& options);
+Value to_value(PickleGraph& graph, const ByteSource& source, NodeId root, StorageReader* storages,
+               const ConversionOptions& options);
 
 /// Reverses the bytes of every `unit` bytes.
 void reverse_bytes(void* data, std::size_t nbytes, std::size_t unit) noexcept;

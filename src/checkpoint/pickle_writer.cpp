@@ -47,7 +47,9 @@ class PickleWriter {
       const Value& value = *pending.back();
       pending.pop_back();
       switch (value.type()) {
-        case Value::Type::tensor: visit(value.as_tensor()); break;
+        case Value::Type::tensor:
+          visit(value.as_tensor());
+          break;
         case Value::Type::list:
           for (const Value& item : value.as_list()) pending.push_back(&item);
           break;
@@ -57,7 +59,8 @@ class PickleWriter {
         case Value::Type::dict:
           for (const auto& entry : value.as_dict()) pending.push_back(&entry.value);
           break;
-        default: break;
+        default:
+          break;
       }
     }
   }
@@ -77,12 +80,24 @@ class PickleWriter {
 
   void put(const Value& value) {
     switch (value.type()) {
-      case Value::Type::null: out_.push_back('N'); return;
-      case Value::Type::boolean: put_bool(value.as_bool()); return;
-      case Value::Type::integer: put_integer(value.as_int()); return;
-      case Value::Type::real: put_real(value.as_double()); return;
-      case Value::Type::string: put_text(value.as_string()); return;
-      case Value::Type::bytes: put_bytes(value.as_bytes().data); return;
+      case Value::Type::null:
+        out_.push_back('N');
+        return;
+      case Value::Type::boolean:
+        put_bool(value.as_bool());
+        return;
+      case Value::Type::integer:
+        put_integer(value.as_int());
+        return;
+      case Value::Type::real:
+        put_real(value.as_double());
+        return;
+      case Value::Type::string:
+        put_text(value.as_string());
+        return;
+      case Value::Type::bytes:
+        put_bytes(value.as_bytes().data);
+        return;
       case Value::Type::list:
         out_.push_back(']');
         return open(value, value.as_list().size());
@@ -93,7 +108,9 @@ class PickleWriter {
       case Value::Type::dict:
         out_.push_back('}');
         return open(value, value.as_dict().size());
-      case Value::Type::tensor: put_tensor(value.as_tensor()); return;
+      case Value::Type::tensor:
+        put_tensor(value.as_tensor());
+        return;
     }
   }
 
@@ -121,9 +138,12 @@ class PickleWriter {
       out_.push_back('(');
     }
     switch (container.type()) {
-      case Value::Type::list: return put(container.as_list()[i]);
-      case Value::Type::tuple: return put(container.as_tuple()[i]);
-      default: break;
+      case Value::Type::list:
+        return put(container.as_list()[i]);
+      case Value::Type::tuple:
+        return put(container.as_tuple()[i]);
+      default:
+        break;
     }
     const Dict::Entry& entry = container.as_dict().begin()[i];
     if (entry.key.is_string()) {
@@ -286,7 +306,8 @@ class PickleWriter {
   }
 
   std::uint32_t number_of(const c10::Storage& storage) {
-    auto [found, added] = storage_numbers_.try_emplace(storage.unsafeGetStorageImpl(), static_cast<std::uint32_t>(storages_.size()));
+    auto [found, added] =
+        storage_numbers_.try_emplace(storage.unsafeGetStorageImpl(), static_cast<std::uint32_t>(storages_.size()));
     if (added) storages_.push_back(storage);
     return found->second;
   }

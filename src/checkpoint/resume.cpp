@@ -116,7 +116,8 @@ std::string Checkpointer::newest_good_file() {
     tag_last_checkpoint(path.filename().string());
     return path.string();
   }
-  throw FormatError(fmt::format("no checkpoint in \"{}\" can be read; to start anew, use an empty folder or do not resume", save_dir_.string()));
+  throw FormatError(fmt::format("no checkpoint in \"{}\" can be read; to start anew, use an empty folder or do not resume",
+                                save_dir_.string()));
 }
 
 /// The newest first: by iteration, then by time.

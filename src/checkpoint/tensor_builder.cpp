@@ -36,7 +36,8 @@ void reverse_bytes(void* data, std::size_t nbytes, std::size_t unit) noexcept {
   for (std::size_t i = 0; i + unit <= nbytes; i += unit) std::reverse(bytes + i, bytes + i + unit);
 }
 
-TensorBuilder::TensorBuilder(PickleGraph& graph, const ByteSource& source, StorageReader* storages, const ConversionOptions& options)
+TensorBuilder::TensorBuilder(PickleGraph& graph, const ByteSource& source, StorageReader* storages,
+                             const ConversionOptions& options)
     : graph_(graph), source_(source), storages_(storages), options_(options), array_bytes_left_(source.limit()) {
   graph_.charge(8 * (graph.tensors.size() + graph.arrays.size() + graph.storages.size()));
   tensors_.resize(graph.tensors.size());
@@ -83,7 +84,8 @@ at::Tensor TensorBuilder::tensor(std::uint64_t number) {
 }
 
 at::Tensor TensorBuilder::build(const TensorSpec& spec) {
-  Geometry geometry{.sizes = numbers(spec.sizes, "size", spec.position), .strides = numbers(spec.strides, "stride", spec.position)};
+  Geometry geometry{.sizes = numbers(spec.sizes, "size", spec.position),
+                    .strides = numbers(spec.strides, "stride", spec.position)};
   if (geometry.sizes.size() != geometry.strides.size()) fail("a tensor has not as many strides as sizes", spec.position);
   check_extent(geometry, spec.position);
   const StorageView& view = graph_.views[spec.view];
@@ -92,7 +94,8 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec) {
   if (spec.offset < 0) fail("the offset of a tensor is negative", spec.position);
   auto offset = static_cast<std::uint64_t>(spec.offset);
   if (offset > available || geometry.reach > available - offset) {
-    fail(fmt::format("a tensor reaches to element {} of a storage that has {}", offset + geometry.reach, available), spec.position);
+    fail(fmt::format("a tensor reaches to element {} of a storage that has {}", offset + geometry.reach, available),
+         spec.position);
   }
   if (geometry.count * size > options_.file_size && !options_.allow_expanded) {
     fail(fmt::format("a tensor stands for {} bytes in a file of {}; load it with allow_expanded if that is intended",
@@ -103,9 +106,11 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec) {
   if (!options_.read_tensors) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
   if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
   auto result = at::empty({0}, options);
-  result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes, geometry.strides);
+  result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes,
+              geometry.strides);
   if (spec.conjugate || spec.negative) {
-    if (!c10::isComplexType(spec.dtype) && spec.conjugate) fail("a conjugate tensor of a dtype that is not complex", spec.position);
+    if (!c10::isComplexType(spec.dtype) && spec.conjugate)
+      fail("a conjugate tensor of a dtype that is not complex", spec.position);
     result._set_conj(spec.conjugate);
     result._set_neg(spec.negative);
   }
@@ -166,17 +171,20 @@ at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
 
   const Node& data = graph_[spec.data];
   bool owned = data.form == TextForm::owned;
-  std::string_view stored = owned ? std::string_view(graph_.strings[data.wide]) : source_.read_so_far().substr(data.wide, data.small);
+  std::string_view stored =
+      owned ? std::string_view(graph_.strings[data.wide]) : source_.read_so_far().substr(data.wide, data.small);
   // Text of Python 2 is bytes; text of Python 3 that stands for bytes was marked by its encoding.
   bool decode = data.form == TextForm::narrow;
   if (data.kind == NodeKind::text && data.form != TextForm::latin1) fail("the content of a numpy array is text", spec.position);
   std::uint64_t nbytes = decode ? *narrow_length(stored) : stored.size();
   std::uint64_t size = c10::elementSize(spec.type.dtype);
   if (geometry.count * size != nbytes) {
-    fail(fmt::format("a numpy array of {} elements of {} bytes has a content of {} bytes", geometry.count, size, nbytes), spec.position);
+    fail(fmt::format("a numpy array of {} elements of {} bytes has a content of {} bytes", geometry.count, size, nbytes),
+         spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.type.dtype);
-  if (!options_.read_tensors && !spec.scalar) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  if (!options_.read_tensors && !spec.scalar)
+    return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
   if (nbytes > array_bytes_left_) fail("the numpy arrays hold more bytes than the file", spec.position);
   array_bytes_left_ -= nbytes;
   auto result = at::empty_strided(geometry.sizes, geometry.strides, options);

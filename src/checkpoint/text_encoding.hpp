@@ -7,7 +7,8 @@
 
 namespace treadle {
 
-/// True for UTF-8 as Python reads and writes it in pickles: lone surrogates are allowed ("surrogatepass"), overlong forms are not.
+/// True for UTF-8 as Python reads and writes it in pickles: lone surrogates are allowed ("surrogatepass"), overlong forms are
+/// not.
 bool is_utf8(std::string_view text) noexcept;
 
 /// The text whose characters are the given bytes.

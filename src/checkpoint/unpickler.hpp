@@ -13,8 +13,8 @@
 
 namespace treadle {
 
-/// Reads one pickle of protocol 2 to 5 into a graph. An abstract machine of a stack and a memo (CPython's Lib/pickletools.py describes the
-/// opcodes), of which only those are known that data needs. Throws FormatError.
+/// Reads one pickle of protocol 2 to 5 into a graph. An abstract machine of a stack and a memo (CPython's Lib/pickletools.py
+/// describes the opcodes), of which only those are known that data needs. Throws FormatError.
 class Unpickler {
  public:
   struct Options {

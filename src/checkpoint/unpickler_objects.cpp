@@ -21,38 +21,52 @@ NodeId Unpickler::make(NodeId callable, NodeId arguments) {
   auto global = static_cast<Global>(node(callable).small);
   switch (global) {
     case Global::ordered_dict:
-    case Global::counter: return make_dict(list);
+    case Global::counter:
+      return make_dict(list);
     case Global::default_dict:
-      expect(list.empty() || is(list[0], NodeKind::none) || is(list[0], NodeKind::global), "a defaultdict with a strange default");
+      expect(list.empty() || is(list[0], NodeKind::none) || is(list[0], NodeKind::global),
+             "a defaultdict with a strange default");
       return make_dict(list.size() < 2 ? std::vector<NodeId>{} : std::vector<NodeId>(list.begin() + 1, list.end()));
     case Global::set:
-    case Global::frozen_set: return make_set(list);
+    case Global::frozen_set:
+      return make_set(list);
     case Global::byte_array:
-    case Global::bytes: return make_bytes(list);
-    case Global::encode: return make_encoded(list);
-    case Global::complex: return make_complex(list);
+    case Global::bytes:
+      return make_bytes(list);
+    case Global::encode:
+      return make_encoded(list);
+    case Global::complex:
+      return make_complex(list);
     case Global::size:
       if (list.empty()) return arguments;
-      expect(list.size() == 1 && (is(list[0], NodeKind::tuple) || is(list[0], NodeKind::list)), "a torch.Size of something else than a tuple");
+      expect(list.size() == 1 && (is(list[0], NodeKind::tuple) || is(list[0], NodeKind::list)),
+             "a torch.Size of something else than a tuple");
       expect(graph_.count(list[0]) <= 64, "a torch.Size of more than 64 entries");
       for (NodeId item : graph_.items(list[0])) integer(item, "an entry of a torch.Size");
       return list[0];
-    case Global::device: return make_device(list);
+    case Global::device:
+      return make_device(list);
     case Global::get_layout:
       expect(list.size() == 1, "a layout needs one name");
       text(list[0], "the name of a layout");
       return list[0];
     case Global::rebuild_tensor:
     case Global::rebuild_tensor_v2:
-    case Global::rebuild_tensor_v3: return make_tensor(global, list);
-    case Global::rebuild_parameter: return make_parameter(list, 3);
-    case Global::rebuild_parameter_with_state: return make_parameter(list, 4);
-    case Global::rebuild_sparse: return make_sparse(list);
+    case Global::rebuild_tensor_v3:
+      return make_tensor(global, list);
+    case Global::rebuild_parameter:
+      return make_parameter(list, 3);
+    case Global::rebuild_parameter_with_state:
+      return make_parameter(list, 4);
+    case Global::rebuild_sparse:
+      return make_sparse(list);
     case Global::numpy_reconstruct:
     case Global::numpy_dtype:
     case Global::numpy_scalar:
-    case Global::numpy_from_buffer: return make_numpy(global, list);
-    default: fail(fmt::format("the class {} is used as a function", to_string(global)));
+    case Global::numpy_from_buffer:
+      return make_numpy(global, list);
+    default:
+      fail(fmt::format("the class {} is used as a function", to_string(global)));
   }
 }
 
@@ -67,7 +81,8 @@ NodeId Unpickler::make_dict(const std::vector<NodeId>& arguments) {
   } else {
     expect(is(from, NodeKind::list) || is(from, NodeKind::tuple), "a dict is made of something that is neither dict nor list");
     for (NodeId pair : graph_.items(from)) {
-      expect((is(pair, NodeKind::list) || is(pair, NodeKind::tuple)) && graph_.count(pair) == 2, "a dict is made of something else than pairs");
+      expect((is(pair, NodeKind::list) || is(pair, NodeKind::tuple)) && graph_.count(pair) == 2,
+             "a dict is made of something else than pairs");
       for (NodeId part : graph_.items(pair)) items.push_back(part);
     }
   }
@@ -80,7 +95,8 @@ NodeId Unpickler::make_set(const std::vector<NodeId>& arguments) {
   if (arguments.empty()) return set;
   expect(arguments.size() == 1, "a set is made of more than one argument");
   NodeKind kind = node(arguments[0]).kind;
-  expect(kind == NodeKind::list || kind == NodeKind::tuple || kind == NodeKind::set, "a set is made of something that is no list");
+  expect(kind == NodeKind::list || kind == NodeKind::tuple || kind == NodeKind::set,
+         "a set is made of something that is no list");
   for (NodeId item : graph_.items(arguments[0])) {
     NodeKind of = node(item).kind;
     expect(of != NodeKind::list && of != NodeKind::dict && of != NodeKind::set, "a set holds something that can change");
@@ -116,7 +132,8 @@ NodeId Unpickler::make_encoded(const std::vector<NodeId>& arguments) {
 }
 
 NodeId Unpickler::make_complex(const std::vector<NodeId>& arguments) {
-  expect(arguments.size() == 2 && is(arguments[0], NodeKind::real) && is(arguments[1], NodeKind::real), "a complex number needs two floats");
+  expect(arguments.size() == 2 && is(arguments[0], NodeKind::real) && is(arguments[1], NodeKind::real),
+         "a complex number needs two floats");
   NodeId tuple = graph_.add({.kind = NodeKind::tuple});
   for (NodeId part : arguments) graph_.append(tuple, part);
   return tuple;
@@ -180,7 +197,8 @@ NodeId Unpickler::make_parameter(const std::vector<NodeId>& arguments, std::size
   expect(arguments.size() == count, "a parameter with the wrong number of arguments");
   expect(is(arguments[0], NodeKind::tensor), "a parameter without a tensor");
   expect(is(arguments[1], NodeKind::boolean), "requires_grad of a parameter is no bool");
-  expect(is(arguments[2], NodeKind::none) || (is(arguments[2], NodeKind::dict) && graph_.count(arguments[2]) == 0), "a parameter has hooks");
+  expect(is(arguments[2], NodeKind::none) || (is(arguments[2], NodeKind::dict) && graph_.count(arguments[2]) == 0),
+         "a parameter has hooks");
   return arguments[0];
 }
 
@@ -242,7 +260,8 @@ NodeId Unpickler::make_numpy(Global global, const std::vector<NodeId>& arguments
     spec.fortran = order == "F";
     spec.built = true;
   }
-  if (spec.built) expect(is(spec.data, NodeKind::bytes) || is(spec.data, NodeKind::text), "the content of a numpy array is no bytes");
+  if (spec.built)
+    expect(is(spec.data, NodeKind::bytes) || is(spec.data, NodeKind::text), "the content of a numpy array is no bytes");
   if (spec.built) expect(is(spec.shape, NodeKind::tuple), "the shape of a numpy array is no tuple");
   graph_.charge(sizeof(ArraySpec));
   graph_.arrays.push_back(spec);
@@ -256,10 +275,14 @@ void Unpickler::build(NodeId object, NodeId state) {
       expect(node(object).ordered, "a plain dict is given a state");
       expect(is(state, NodeKind::dict), "the state of an OrderedDict is no dict");
       return;
-    case NodeKind::dtype: return build_dtype(object, state);
-    case NodeKind::array: return build_array(object, state);
-    case NodeKind::opaque: return describe_opaque(object, "state", state);
-    default: fail("an object that takes no state is given one");
+    case NodeKind::dtype:
+      return build_dtype(object, state);
+    case NodeKind::array:
+      return build_array(object, state);
+    case NodeKind::opaque:
+      return describe_opaque(object, "state", state);
+    default:
+      fail("an object that takes no state is given one");
   }
 }
 

@@ -5,13 +5,13 @@
 namespace treadle::zip {
 
 // The parts of PKWARE's APPNOTE 6.3 that stored archives need. All numbers are little-endian.
-inline constexpr std::uint32_t kLocalHeader = 0x04034b50;      // section 4.3.7, 30 bytes
-inline constexpr std::uint32_t kDataDescriptor = 0x08074b50;   // 4.3.9
-inline constexpr std::uint32_t kCentralHeader = 0x02014b50;    // 4.3.12, 46 bytes
-inline constexpr std::uint32_t kEnd64 = 0x06064b50;            // 4.3.14, 56 bytes
-inline constexpr std::uint32_t kEnd64Locator = 0x07064b50;     // 4.3.15, 20 bytes
-inline constexpr std::uint32_t kEnd = 0x06054b50;              // 4.3.16, 22 bytes
-inline constexpr std::uint16_t kExtra64 = 1;                   // 4.5.3
+inline constexpr std::uint32_t kLocalHeader = 0x04034b50;     // section 4.3.7, 30 bytes
+inline constexpr std::uint32_t kDataDescriptor = 0x08074b50;  // 4.3.9
+inline constexpr std::uint32_t kCentralHeader = 0x02014b50;   // 4.3.12, 46 bytes
+inline constexpr std::uint32_t kEnd64 = 0x06064b50;           // 4.3.14, 56 bytes
+inline constexpr std::uint32_t kEnd64Locator = 0x07064b50;    // 4.3.15, 20 bytes
+inline constexpr std::uint32_t kEnd = 0x06054b50;             // 4.3.16, 22 bytes
+inline constexpr std::uint16_t kExtra64 = 1;                  // 4.5.3
 
 inline constexpr std::uint64_t kLocalSize = 30;
 inline constexpr std::uint64_t kCentralSize = 46;

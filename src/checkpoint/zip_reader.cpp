@@ -53,7 +53,8 @@ ZipReader::Directory ZipReader::find_directory() {
     if (field<std::uint32_t>(end, 0) != zip::kEnd || field<std::uint16_t>(end, 20) != end.size() - zip::kEndSize) continue;
     std::uint64_t end_offset = size - tail_size + at;
     if (field<std::uint16_t>(end, 4) != 0 || field<std::uint16_t>(end, 6) != 0) fail("an archive of several parts", end_offset);
-    Directory directory{.offset = field<std::uint32_t>(end, 16), .size = field<std::uint32_t>(end, 12), .count = field<std::uint16_t>(end, 10)};
+    Directory directory{
+        .offset = field<std::uint32_t>(end, 16), .size = field<std::uint32_t>(end, 12), .count = field<std::uint16_t>(end, 10)};
     bool large = directory.offset == kIn64 || directory.size == kIn64 || directory.count == 0xffff;
     if (large) directory = read_end64(end_offset);
     if (directory.offset > end_offset || directory.size > end_offset - directory.offset) {
@@ -75,7 +76,8 @@ ZipReader::Directory ZipReader::read_end64(std::uint64_t end_offset) const {
 }
 
 void ZipReader::read_directory(const Directory& directory) {
-  if (directory.count > directory.size / zip::kCentralSize) fail("the directory of the archive is shorter than its entries", directory.offset);
+  if (directory.count > directory.size / zip::kCentralSize)
+    fail("the directory of the archive is shorter than its entries", directory.offset);
   directory_offset_ = directory.offset;
   std::string data = bytes(directory.offset, directory.size);
   records_.reserve(directory.count);
@@ -98,7 +100,8 @@ ZipRecord ZipReader::read_entry(const std::string& data, std::uint64_t& at, std:
   }
   auto flags = field<std::uint16_t>(entry, 8);
   auto method = field<std::uint16_t>(entry, 10);
-  std::uint64_t name = field<std::uint16_t>(entry, 28), extra = field<std::uint16_t>(entry, 30), comment = field<std::uint16_t>(entry, 32);
+  std::uint64_t name = field<std::uint16_t>(entry, 28), extra = field<std::uint16_t>(entry, 30),
+                comment = field<std::uint16_t>(entry, 32);
   if (entry.size() - zip::kCentralSize < name + extra + comment) fail("an entry of the archive's directory is cut off", position);
   if (flags & zip::kEncrypted) fail("an encrypted record", position);
   if (method != 0) fail(fmt::format("a compressed record (method {}); checkpoints are stored as they are", method), position);
@@ -147,7 +150,8 @@ void ZipReader::check_overlap() const {
   for (std::size_t i = 0; i < sorted.size(); ++i) {
     std::uint64_t end = i + 1 < sorted.size() ? sorted[i + 1]->header : directory_offset_;
     std::uint64_t start = content_offset(*sorted[i]);
-    if (start > end || sorted[i]->size > end - start) fail(fmt::format("record \"{}\" overlaps the next one", sorted[i]->name), start);
+    if (start > end || sorted[i]->size > end - start)
+      fail(fmt::format("record \"{}\" overlaps the next one", sorted[i]->name), start);
   }
 }
 
@@ -179,7 +183,8 @@ void ZipReader::verify(const ZipRecord& record, std::string_view content) const 
 
 void ZipReader::check_crc(const ZipRecord& record, std::uint32_t crc) const {
   if (crc == record.crc) return;
-  fail(fmt::format("record \"{}\" is damaged: its checksum is {:08x}, but {:08x} was written", record.name, crc, record.crc), record.header);
+  fail(fmt::format("record \"{}\" is damaged: its checksum is {:08x}, but {:08x} was written", record.name, crc, record.crc),
+       record.header);
 }
 
 void ZipReader::fail(const std::string& message, std::uint64_t offset) const { throw FormatError(message, path_, offset); }

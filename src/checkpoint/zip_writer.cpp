@@ -95,7 +95,14 @@ void ZipWriter::write_central(const Entry& entry) {
   }
   Header header;
   header.u32(zip::kCentralHeader).u16(0).u16(0).u16(zip::kHasDescriptor | zip::kUtf8Name).u16(0).u32(0).u32(entry.crc);
-  header.u32(narrowed(entry.size)).u32(narrowed(entry.size)).u16(entry.name.size()).u16(extra.bytes().size()).u16(0).u16(0).u16(0).u32(0);
+  header.u32(narrowed(entry.size))
+      .u32(narrowed(entry.size))
+      .u16(entry.name.size())
+      .u16(extra.bytes().size())
+      .u16(0)
+      .u16(0)
+      .u16(0)
+      .u32(0);
   header.u32(narrowed(entry.header)).text(entry.name).text(extra.bytes());
   put(header.bytes());
 }

@@ -80,9 +80,11 @@ std::vector<std::int64_t> read_header(GzReader& reader) {
     reader.fail("expected an IDX file, found its end in the first 4 bytes");
   constexpr int most_dimensions = 8;
   if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || magic[3] == 0 || magic[3] > most_dimensions) {
-    reader.fail_at(0, fmt::format(
-        "expected an IDX file of unsigned bytes (00 00 08 and the number of dimensions), found {:02x} {:02x} {:02x} {:02x}",
-        magic[0], magic[1], magic[2], magic[3]));
+    reader.fail_at(
+        0,
+        fmt::format(
+            "expected an IDX file of unsigned bytes (00 00 08 and the number of dimensions), found {:02x} {:02x} {:02x} {:02x}",
+            magic[0], magic[1], magic[2], magic[3]));
   }
   std::vector<std::int64_t> shape;
   for (int i = 0; i < magic[3]; ++i) {

@@ -48,7 +48,8 @@ std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::
 std::unique_ptr<HookBase> build_live_line(const Config& config, bool main) {
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
   if (main) {
-    const LiveLineOptions options{.max_iter = config.get_int("SOLVER.MAX_ITER"), .images_per_batch = config.get_int("SOLVER.IMS_PER_BATCH")};
+    const LiveLineOptions options{.max_iter = config.get_int("SOLVER.MAX_ITER"),
+                                  .images_per_batch = config.get_int("SOLVER.IMS_PER_BATCH")};
     writers.emplace_back("live line", std::make_unique<LiveLine>(options));
   }
   return std::make_unique<hooks::PeriodicWriter>(std::move(writers), 1);
@@ -79,7 +80,8 @@ std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::strin
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
   writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
                                   .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));
-  writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = output_dir + "/metrics.json", .latest_only = {"lr", "eta_seconds"}}));
+  writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = output_dir + "/metrics.json",
+                                                                                      .latest_only = {"lr", "eta_seconds"}}));
   writers.emplace_back("TensorBoard", std::make_unique<TensorBoardWriter>(TensorBoardWriterOptions{.folder = output_dir}));
   return writers;
 }

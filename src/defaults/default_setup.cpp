@@ -55,9 +55,10 @@ void set_aside_previous_run(const fs::path& folder) {
     found = true;
   }
   if (!found) return;
-  log_warning(fmt::format("\"{}\" holds an earlier run. A new one begins: its metrics.json and last_checkpoint are now *.previous, its "
-                          "checkpoints will be overwritten where names are equal. Use --resume to go on with a run instead.",
-                          folder.string()));
+  log_warning(
+      fmt::format("\"{}\" holds an earlier run. A new one begins: its metrics.json and last_checkpoint are now *.previous, its "
+                  "checkpoints will be overwritten where names are equal. Use --resume to go on with a run instead.",
+                  folder.string()));
 }
 
 void open_log(const fs::path& folder, int rank) {

@@ -26,8 +26,9 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   inner_ = std::make_unique<SimpleTrainer>(model_, *train_source_, *optimizer_,
                                            SimpleTrainerOptions{.trainer = {.group = shared, .events = {}}});
   record_ = std::make_unique<RunRecord>(*this, train_source_.get(), *model_, model_->non_persistent());
-  checkpointer_ = std::make_unique<DetectionCheckpointer>(
-      *model_, config_.get_string("OUTPUT_DIR"), CheckpointerOptions{.group = shared, .non_persistent = model_->non_persistent()});
+  checkpointer_ =
+      std::make_unique<DetectionCheckpointer>(*model_, config_.get_string("OUTPUT_DIR"),
+                                              CheckpointerOptions{.group = shared, .non_persistent = model_->non_persistent()});
   checkpointer_->add_checkpointable("trainer", *this);
   checkpointer_->add_checkpointable("treadle", *record_);
   register_hooks(builders_.hooks(*this));
@@ -45,7 +46,8 @@ void DefaultTrainer::resume_or_load(bool resume) { checkpointer_->resume_or_load
 Dict DefaultTrainer::train() {
   const std::int64_t max_iter = config_.get_int("SOLVER.MAX_ITER");
   if (start_iter() > max_iter) {
-    config_.fail("SOLVER.MAX_ITER", "the run to be resumed has come further: it would go on at iteration " + std::to_string(start_iter()));
+    config_.fail("SOLVER.MAX_ITER",
+                 "the run to be resumed has come further: it would go on at iteration " + std::to_string(start_iter()));
   }
   train(start_iter(), max_iter);
   return last_results_;

@@ -96,7 +96,8 @@ void RunRecord::load_state_dict(const Dict& state) {
     for (auto& buffer : buffers_of(model_, skip_)) buffer.value.as_tensor().detach().copy_(buffers.at(buffer.key).as_tensor());
     restore = [rng = deep_clone(entry.at("rng").as_dict())] { set_default_generator_state(rng); };
   } else {
-    log_warning(fmt::format("the checkpoint has no entry for rank {}: its random numbers start anew", trainer_.group().get_rank()));
+    log_warning(
+        fmt::format("the checkpoint has no entry for rank {}: its random numbers start anew", trainer_.group().get_rank()));
   }
   trainer_.resume_at(read_position(ValueView(state)["position"]), std::move(restore));
 }

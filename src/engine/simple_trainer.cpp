@@ -15,8 +15,9 @@ namespace treadle {
 
 void validate(const SimpleTrainerOptions& options) {
   if (options.gather_metric_period < 1) {
-    throw ConfigError(fmt::format("SimpleTrainerOptions.gather_metric_period is {}; at least 1 is needed", options.gather_metric_period),
-                      "SimpleTrainerOptions.gather_metric_period");
+    throw ConfigError(
+        fmt::format("SimpleTrainerOptions.gather_metric_period is {}; at least 1 is needed", options.gather_metric_period),
+        "SimpleTrainerOptions.gather_metric_period");
   }
 }
 
@@ -36,14 +37,16 @@ void check_losses(const LossDict& losses, std::int64_t iteration) {
   bool differentiable = false;
   for (const auto& [name, loss] : losses) {
     if (!loss.defined() || loss.numel() != 1) {
-      throw Error(fmt::format("the loss \"{}\" is not a scalar in iteration {}; reduce it, for instance by its mean", name, iteration));
+      throw Error(
+          fmt::format("the loss \"{}\" is not a scalar in iteration {}; reduce it, for instance by its mean", name, iteration));
     }
     differentiable = differentiable || loss.requires_grad();
   }
   if (!differentiable) {
-    throw Error(fmt::format("no loss needs a gradient in iteration {}: first of them \"{}\"; are all parameters frozen, or is a NoGradGuard "
-                            "in force?",
-                            iteration, losses.front().first));
+    throw Error(fmt::format(
+        "no loss needs a gradient in iteration {}: first of them \"{}\"; are all parameters frozen, or is a NoGradGuard "
+        "in force?",
+        iteration, losses.front().first));
   }
 }
 
@@ -72,7 +75,11 @@ void read_losses(const LossDict& losses, NamedNumbers& numbers) {
 
 SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
                              SimpleTrainerOptions options)
-    : TrainerBase(options.trainer), model_(std::move(model)), source_(source), optimizer_(optimizer), options_(std::move(options)) {
+    : TrainerBase(options.trainer),
+      model_(std::move(model)),
+      source_(source),
+      optimizer_(optimizer),
+      options_(std::move(options)) {
   if (!model_) throw Error("SimpleTrainer needs a model, found a null pointer");
   validate(options_);
   optimizer_state_ = optimizer_stateful(optimizer_);
@@ -84,8 +91,8 @@ SimpleTrainer::~SimpleTrainer() = default;
 Batch SimpleTrainer::next_batch(const TrainerBase& loop) {
   std::optional<Batch> batch = source_.next();
   if (!batch) {
-    throw Error(fmt::format("the batches of \"{}\" ended before iteration {} of {}; training needs a source without end", source_.name(),
-                            loop.iter(), loop.max_iter()));
+    throw Error(fmt::format("the batches of \"{}\" ended before iteration {} of {}; training needs a source without end",
+                            source_.name(), loop.iter(), loop.max_iter()));
   }
   const c10::Device device = device_of(*model_);
   return device.is_cpu() ? *std::move(batch) : batch->to(device);

@@ -31,7 +31,8 @@ double mean_over_ranks(const StepRows& rows, std::size_t place) {
 }  // namespace
 
 void StepExchange::start(Group& group, const NamedNumbers& losses, double data_time, bool finite, bool stop) {
-  if (started_) throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
+  if (started_)
+    throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
   row_.assign({stop ? 1.0 : 0.0, finite ? 1.0 : 0.0, 0.0, data_time});
   verdict_.losses = losses;
   if (group.get_world_size() > 1) {
@@ -58,8 +59,8 @@ const StepVerdict& StepExchange::wait(Group& group) {
   for (std::size_t rank = 0; rank < rows.size(); ++rank) {
     const auto& row = rows[rank];
     if (row.size() != row_.size() || row[kNames] != row_[kNames]) {
-      throw CommError("the losses of rank " + std::to_string(rank) + " have other names than those of this rank", group.get_rank(),
-                      "step exchange");
+      throw CommError("the losses of rank " + std::to_string(rank) + " have other names than those of this rank",
+                      group.get_rank(), "step exchange");
     }
     verdict_.stop = verdict_.stop || row[kStop] != 0;
     verdict_.finite = verdict_.finite && row[kFinite] != 0;

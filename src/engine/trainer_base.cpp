@@ -74,8 +74,8 @@ void TrainerBase::finish_resumed_iteration() {
   if (!resume_) return;
   const Resume resume = *std::exchange(resume_, std::nullopt);
   if (resume.position.iteration + 1 != start_iter_) {
-    log_warning(fmt::format("the loaded state belongs to iteration {}, but training starts at {}: nothing is caught up", resume.position.iteration,
-                            start_iter_));
+    log_warning(fmt::format("the loaded state belongs to iteration {}, but training starts at {}: nothing is caught up",
+                            resume.position.iteration, start_iter_));
     return;
   }
   if (resume.restore) resume.restore();

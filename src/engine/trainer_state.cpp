@@ -13,9 +13,10 @@ namespace treadle {
 void TrainerBase::check_order(const HookBase& hook) const {
   for (const Registered& earlier : hooks_) {
     if (!must_precede(hook.phase(), earlier.hook->phase())) continue;
-    throw Error(fmt::format("the hook {} ({}) must be registered before {} ({}); order: timing, schedule and statistics; checkpoint and "
-                            "evaluation; best checkpoint; reporting",
-                            hook.key(), to_string(hook.phase()), earlier.key, to_string(earlier.hook->phase())));
+    throw Error(
+        fmt::format("the hook {} ({}) must be registered before {} ({}); order: timing, schedule and statistics; checkpoint and "
+                    "evaluation; best checkpoint; reporting",
+                    hook.key(), to_string(hook.phase()), earlier.key, to_string(earlier.hook->phase())));
   }
 }
 

@@ -30,7 +30,8 @@ void ClassificationEvaluator::process(const Batch& inputs, const List& outputs) 
   num_classes_ = scores.size(1);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto label = labels[static_cast<std::int64_t>(i)].item<std::int64_t>();
-    if (label < 0 || label >= num_classes_) throw FormatError(fmt::format("the label {} is not among the {} classes of the scores", label, num_classes_));
+    if (label < 0 || label >= num_classes_)
+      throw FormatError(fmt::format("the label {} is not among the {} classes of the scores", label, num_classes_));
   }
   // The rank of the label is the number of classes with a higher score, or an equal one and a smaller index: one winner on ties.
   const at::Tensor own = scores.gather(1, labels.unsqueeze(1));

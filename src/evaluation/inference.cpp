@@ -33,7 +33,7 @@ class Progress {
     const double elapsed = seconds_since(start_);
     const std::string of = batches_ ? fmt::format("/{}", *batches_) : "";
     const std::string eta = batches_ ? fmt::format(" ETA={}", format_duration(elapsed / static_cast<double>(done_) *
-                                                                             static_cast<double>(*batches_ - done_)))
+                                                                              static_cast<double>(*batches_ - done_)))
                                      : "";
     log_info(fmt::format("Inference done {}{}. {:.4f} s/sample.{}", done_, of, elapsed / static_cast<double>(samples_), eta));
   }
@@ -68,8 +68,8 @@ Dict inference_on_dataset(Model& model, BatchSource& source, DatasetEvaluator& e
   while (auto batch = source.next()) {
     const List outputs = model.predict(device.is_cpu() ? *batch : batch->to(device));
     if (static_cast<std::int64_t>(outputs.size()) != batch->size()) {
-      throw FormatError(fmt::format("the model gave {} predictions for the {} samples of a batch of \"{}\"", outputs.size(), batch->size(),
-                                    source.name()));
+      throw FormatError(fmt::format("the model gave {} predictions for the {} samples of a batch of \"{}\"", outputs.size(),
+                                    batch->size(), source.name()));
     }
     evaluator.process(*batch, outputs);
     progress.batch_done(batch->size());

@@ -17,8 +17,8 @@ void flatten(const Dict& results, const std::string& prefix, std::vector<std::pa
     } else if (entry.value.is(Value::Type::real) || entry.value.is(Value::Type::integer)) {
       flat.emplace_back(name, entry.value.as_double());
     } else {
-      throw FormatError(fmt::format("the result \"{}\" is no number but {}; an evaluator must return numbers, nested by name", name,
-                                    describe(entry.value)));
+      throw FormatError(fmt::format("the result \"{}\" is no number but {}; an evaluator must return numbers, nested by name",
+                                    name, describe(entry.value)));
     }
   }
 }
@@ -59,7 +59,8 @@ std::string format_results_table(const Dict& results) {
   std::string table = fmt::format("{}\n| {:<{}} | {:>12} |\n{}\n", rule, "metric", width, "value", rule);
   for (const auto& [name, value] : flat) {
     const bool whole = value == static_cast<double>(static_cast<std::int64_t>(value)) && name.find("num_") != std::string::npos;
-    table += fmt::format("| {:<{}} | {:>12} |\n", name, width, whole ? fmt::format("{:.0f}", value) : fmt::format("{:.4f}", value));
+    table +=
+        fmt::format("| {:<{}} | {:>12} |\n", name, width, whole ? fmt::format("{:.0f}", value) : fmt::format("{:.4f}", value));
   }
   return table + rule;
 }

@@ -12,7 +12,9 @@
 namespace treadle::hooks {
 namespace {
 
-std::string periodic_name(const std::string& prefix, std::int64_t iteration) { return fmt::format("{}_{:07d}", prefix, iteration); }
+std::string periodic_name(const std::string& prefix, std::int64_t iteration) {
+  return fmt::format("{}_{:07d}", prefix, iteration);
+}
 
 /// The iteration in a name such as `model_0000999`, or -1.
 std::int64_t iteration_of(const std::string& name, const std::string& prefix) {

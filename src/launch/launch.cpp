@@ -7,7 +7,9 @@ namespace treadle {
 namespace {
 
 void require(bool holds, const char* field, int value, const char* range) {
-  if (!holds) throw ConfigError(fmt::format("LaunchOptions.{} is {}; {} is needed", field, value, range), fmt::format("LaunchOptions.{}", field));
+  if (!holds)
+    throw ConfigError(fmt::format("LaunchOptions.{} is {}; {} is needed", field, value, range),
+                      fmt::format("LaunchOptions.{}", field));
 }
 
 }  // namespace

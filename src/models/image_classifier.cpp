@@ -28,8 +28,10 @@ void validate(const BackboneOptions& options) {
 void validate(const ImageClassifierOptions& options) {
   validate(options.backbone);
   const auto channels = static_cast<std::size_t>(options.backbone.in_channels);
-  require(options.pixel_mean.size() == channels, "ImageClassifierOptions.pixel_mean", fmt::format("{} numbers, one per channel", channels));
-  require(options.pixel_std.size() == channels, "ImageClassifierOptions.pixel_std", fmt::format("{} numbers, one per channel", channels));
+  require(options.pixel_mean.size() == channels, "ImageClassifierOptions.pixel_mean",
+          fmt::format("{} numbers, one per channel", channels));
+  require(options.pixel_std.size() == channels, "ImageClassifierOptions.pixel_std",
+          fmt::format("{} numbers, one per channel", channels));
   for (double deviation : options.pixel_std) require(deviation > 0, "ImageClassifierOptions.pixel_std", "above 0");
 }
 
@@ -45,7 +47,8 @@ ImageClassifier::ImageClassifier(const ImageClassifierOptions& options) : Model(
 at::Tensor ImageClassifier::logits(const Batch& batch) {
   const at::Tensor& image = batch.tensor("image");
   if (image.dim() != 4 || image.size(1) != pixel_mean_.size(1)) {
-    throw FormatError(fmt::format("the field \"image\" must have the shape [N, {}, H, W], found {}", pixel_mean_.size(1), describe(image)));
+    throw FormatError(
+        fmt::format("the field \"image\" must have the shape [N, {}, H, W], found {}", pixel_mean_.size(1), describe(image)));
   }
   return forward_((image.to(at::kFloat) - pixel_mean_) / pixel_std_);
 }

@@ -26,7 +26,8 @@ class AdaptedModule final : public Model {
   LossDict losses(const Batch& batch) override { return losses_(batch); }
 
   List predict(const Batch& batch) override {
-    if (!predict_) throw Error("this model was made without a function for predictions; give make_model one as its third argument");
+    if (!predict_)
+      throw Error("this model was made without a function for predictions; give make_model one as its third argument");
     return predict_(batch);
   }
 

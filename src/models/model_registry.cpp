@@ -6,7 +6,8 @@ namespace treadle {
 Registry<ModelFactory>& model_registry() {
   static Registry<ModelFactory> registry("model");
   static const bool filled = [] {
-    registry.add("ImageClassifier", [](const ImageClassifierOptions& options) { return std::make_shared<ImageClassifier>(options); });
+    registry.add("ImageClassifier",
+                 [](const ImageClassifierOptions& options) { return std::make_shared<ImageClassifier>(options); });
     return true;
   }();
   static_cast<void>(filled);

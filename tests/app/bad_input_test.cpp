@@ -1,4 +1,5 @@
-// Whatever a user gets wrong: exit status 1 (2 for wrong usage), one line on stderr that says what and where, and no files left behind.
+// Whatever a user gets wrong: exit status 1 (2 for wrong usage), one line on stderr that says what and where, and no files left
+// behind.
 #include <tests/app/command.hpp>
 
 #include <gtest/gtest.h>
@@ -19,8 +20,10 @@ struct BadInput : testing::Test {
     EXPECT_EQ(result.status, status) << result.out << result.err;
     EXPECT_EQ(lines_of(result.err).size(), 1u) << result.err;
     EXPECT_TRUE(result.err.starts_with("treadle: error: ")) << result.err;
-    for (const std::string& part : parts) EXPECT_NE(result.err.find(part), std::string::npos) << "lacks: " << part << "\n" << result.err;
-    for (const char* frame : {"Exception raised from", "frame #", "terminate called"}) EXPECT_EQ(result.err.find(frame), std::string::npos);
+    for (const std::string& part : parts)
+      EXPECT_NE(result.err.find(part), std::string::npos) << "lacks: " << part << "\n" << result.err;
+    for (const char* frame : {"Exception raised from", "frame #", "terminate called"})
+      EXPECT_EQ(result.err.find(frame), std::string::npos);
   }
   void append_to_config(const std::string& line) { write_text(command.config, read_text(command.config) + line + "\n"); }
 };
@@ -46,7 +49,8 @@ TEST_F(BadInput, WrongTypeInTheOverrides) { expect({"SOLVER.BASE_LR", "fast"}, {
 TEST_F(BadInput, OverrideWithoutAValue) { expect({"SOLVER.BASE_LR"}, {"SOLVER.BASE_LR"}); }
 
 TEST_F(BadInput, MissingConfigFile) {
-  expect(run_process({Command::program(), "train", "--config-file", command.folder / "absent.yaml"}), {"absent.yaml", "No such file"}, 1);
+  expect(run_process({Command::program(), "train", "--config-file", command.folder / "absent.yaml"}),
+         {"absent.yaml", "No such file"}, 1);
 }
 
 TEST_F(BadInput, NotYaml) {

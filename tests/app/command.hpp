@@ -19,15 +19,20 @@ struct Command {
   Command() {
     write_tiny_fashion(folder.path());
     write_text(config,
-               "MODEL: {META_ARCHITECTURE: ImageClassifier, DEVICE: cpu, BACKBONE: {NAME: SmallCnn}, PIXEL_MEAN: [100.0], PIXEL_STD: [60.0]}\n"
+               "MODEL: {META_ARCHITECTURE: ImageClassifier, DEVICE: cpu, BACKBONE: {NAME: SmallCnn}, PIXEL_MEAN: [100.0], "
+               "PIXEL_STD: [60.0]}\n"
                "DATASETS: {TRAIN: \"('fashion_mnist_train',)\", TEST: \"('fashion_mnist_test',)\"}\n"
                "DATALOADER: {NUM_WORKERS: 1}\n"
                "SOLVER: {IMS_PER_BATCH: 16, BASE_LR: 0.05, MAX_ITER: 30, CHECKPOINT_PERIOD: 10,\n"
                "         LR_SCHEDULER_NAME: WarmupCosineLR, WARMUP_ITERS: 5}\n"
                "SEED: 3\n"
-               "TREADLE: {THREADS: 1, DATA_DIR: " + folder.path().string() + "}\n"
-               "OUTPUT_DIR: " + output + "\n"
-               "VERSION: 2\n");
+               "TREADLE: {THREADS: 1, DATA_DIR: " +
+                   folder.path().string() +
+                   "}\n"
+                   "OUTPUT_DIR: " +
+                   output +
+                   "\n"
+                   "VERSION: 2\n");
   }
 
   static std::string program() {
@@ -39,7 +44,8 @@ struct Command {
     all.insert(all.end(), rest.begin(), rest.end());
     return all;
   }
-  ProcessResult train(std::vector<std::string> rest = {}, const std::function<void(const std::string&, pid_t)>& on_output = {}) const {
+  ProcessResult train(std::vector<std::string> rest = {},
+                      const std::function<void(const std::string&, pid_t)>& on_output = {}) const {
     return run_process(words(std::move(rest)), {}, on_output);
   }
 };

@@ -24,7 +24,8 @@ TEST(TrainCommand, TrainsShowsTheResultAndSaysHowToGoOn) {
   EXPECT_TRUE(contains(result.out, "eta: "));
   EXPECT_FALSE(contains(result.out, "\033["));
   EXPECT_FALSE(contains(result.out, "\r"));
-  for (const char* name : {"metrics.json", "config.yaml", "log.txt", "last_checkpoint", "model_0000009.pth", "model_0000029.pth", "model_final.pth"}) {
+  for (const char* name : {"metrics.json", "config.yaml", "log.txt", "last_checkpoint", "model_0000009.pth", "model_0000029.pth",
+                           "model_final.pth"}) {
     EXPECT_TRUE(fs::exists(command.output + "/" + name)) << name;
   }
   const auto metrics = lines_of(read_text(command.output + "/metrics.json"));

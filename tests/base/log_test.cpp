@@ -33,7 +33,8 @@ TEST_F(LogFile, HoldsEveryLineWithTimeNameAndLevel) {
   log_error("third {not a format}");
   log_debug("hidden");
   const std::string text = read(path);
-  const std::regex expected(R"(\[\d\d/\d\d \d\d:\d\d:\d\d mine\]: first\n\[[^\]]*\]: WARNING: second\n\[[^\]]*\]: ERROR: third \{not a format\}\n)");
+  const std::regex expected(
+      R"(\[\d\d/\d\d \d\d:\d\d:\d\d mine\]: first\n\[[^\]]*\]: WARNING: second\n\[[^\]]*\]: ERROR: third \{not a format\}\n)");
   EXPECT_TRUE(std::regex_match(text, expected)) << text;
 }
 

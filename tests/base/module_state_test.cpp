@@ -28,8 +28,8 @@ std::vector<std::string> keys(const Dict& dict) {
 TEST(ModuleState, HasPythonsOrderAndAliasesTheModule) {
   Net net;
   const Dict state = module_state_dict(net);
-  EXPECT_EQ(keys(state), (std::vector<std::string>{"scale", "first.weight", "first.bias", "norm.weight", "norm.bias", "norm.running_mean",
-                                                   "norm.running_var", "norm.num_batches_tracked"}));
+  EXPECT_EQ(keys(state), (std::vector<std::string>{"scale", "first.weight", "first.bias", "norm.weight", "norm.bias",
+                                                   "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}));
   EXPECT_EQ(state.at("first.weight").as_tensor().data_ptr(), net.first->weight.data_ptr());
   EXPECT_FALSE(state.at("first.weight").as_tensor().requires_grad());
   EXPECT_EQ(named_parameters(net).size(), 5u);

@@ -35,7 +35,8 @@ List random_items(int depth) {
 Dict random_dict(int depth) {
   Dict dict;
   for (int n = *rc::gen::inRange(0, 4); n > 0; --n) {
-    const auto key = *rc::gen::arbitrary<bool>() ? Key(*rc::gen::arbitrary<std::string>()) : Key(*rc::gen::arbitrary<std::int64_t>());
+    const auto key =
+        *rc::gen::arbitrary<bool>() ? Key(*rc::gen::arbitrary<std::string>()) : Key(*rc::gen::arbitrary<std::int64_t>());
     dict.set(key, random_value(depth - 1));
   }
   return dict;
@@ -43,20 +44,29 @@ Dict random_dict(int depth) {
 
 Value random_value(int depth) {
   switch (*rc::gen::inRange(0, depth > 0 ? 10 : 7)) {
-    case 0: return nullptr;
-    case 1: return *rc::gen::arbitrary<bool>();
-    case 2: return *rc::gen::arbitrary<std::int64_t>();
-    case 3: return *rc::gen::arbitrary<double>();
-    case 4: return *rc::gen::arbitrary<std::string>();
-    case 5: return Bytes{*rc::gen::arbitrary<std::string>()};
-    case 6: return at::arange(*rc::gen::inRange<std::int64_t>(0, 5));
-    case 7: return random_items(depth);
+    case 0:
+      return nullptr;
+    case 1:
+      return *rc::gen::arbitrary<bool>();
+    case 2:
+      return *rc::gen::arbitrary<std::int64_t>();
+    case 3:
+      return *rc::gen::arbitrary<double>();
+    case 4:
+      return *rc::gen::arbitrary<std::string>();
+    case 5:
+      return Bytes{*rc::gen::arbitrary<std::string>()};
+    case 6:
+      return at::arange(*rc::gen::inRange<std::int64_t>(0, 5));
+    case 7:
+      return random_items(depth);
     case 8: {
       Tuple tuple;
       for (const Value& item : random_items(depth)) tuple.push_back(item);
       return tuple;
     }
-    default: return random_dict(depth);
+    default:
+      return random_dict(depth);
   }
 }
 
@@ -213,14 +223,16 @@ TEST(ValueView, ErrorsSayWhere) {
   const ValueView view(state, "model.pth");
   EXPECT_EQ(message_of([&] { view["trainer"]["hooks"]["LRScheduler"].as_tensor(); }),
             "model.pth: expected a Tensor, found string at \"trainer.hooks.LRScheduler\"");
-  EXPECT_EQ(message_of([&] { view["trainer"]["list"].item(1)["x"]; }), "model.pth: no key \"x\" (present: none) at \"trainer.list[1]\"");
+  EXPECT_EQ(message_of([&] { view["trainer"]["list"].item(1)["x"]; }),
+            "model.pth: no key \"x\" (present: none) at \"trainer.list[1]\"");
   EXPECT_EQ(message_of([&] { view["trainer"]["list"].item(2); }),
             "model.pth: expected at least 3 elements, found 2 at \"trainer.list\"");
   EXPECT_EQ(message_of([&] { ValueView(Value(1))["k"]; }), "expected a Dict, found int at the top");
 }
 
 TEST(ValueView, ReadsEveryType) {
-  const Dict state{{"b", true}, {"i", 3}, {"d", 0.5}, {"s", "x"}, {"y", Bytes{"z"}}, {"l", List{1}}, {"t", Tuple{2}}, {"x", at::zeros({1})}};
+  const Dict state{{"b", true},       {"i", 3},       {"d", 0.5},      {"s", "x"},
+                   {"y", Bytes{"z"}}, {"l", List{1}}, {"t", Tuple{2}}, {"x", at::zeros({1})}};
   const ValueView view(state);
   EXPECT_TRUE(view["b"].as_bool());
   EXPECT_EQ(view["i"].as_int(), 3);

@@ -202,7 +202,9 @@ TEST(Checkpointer, AsyncErrorsSurfaceOnceAtTheNextCall) {
   checkpointer.save_async("m");
   EXPECT_THROW(checkpointer.wait(), IoError);
   EXPECT_NO_THROW(checkpointer.wait());
-  { Checkpointer(model, folder / "blocked/inside").save_async("m"); }
+  {
+    Checkpointer(model, folder / "blocked/inside").save_async("m");
+  }
   EXPECT_TRUE(quiet.said("was not saved"));
 }
 

@@ -201,7 +201,9 @@ TEST(Codec, ExpandedTensorsNeedPermission) {
 }
 
 TEST(Codec, UnknownClassesAreNamedOrKeptInert) {
-  std::string file = file_with_pickle(std::string("\x80\x02", 2) + "cmy.module\nThing\nK\x01\x85R}U\x01" "aK\x02sb.");
+  std::string file = file_with_pickle(std::string("\x80\x02", 2) +
+                                      "cmy.module\nThing\nK\x01\x85R}U\x01"
+                                      "aK\x02sb.");
   try {
     value_of(file, {.verify = false});
     FAIL();
@@ -209,7 +211,8 @@ TEST(Codec, UnknownClassesAreNamedOrKeptInert) {
     EXPECT_NE(std::string(error.what()).find("my.module.Thing"), std::string::npos);
   }
   Value kept = value_of(file, {.unknown = UnknownGlobals::keep_opaque, .verify = false});
-  EXPECT_TRUE(identical(kept, Dict{{"__opaque__", "my.module.Thing"}, {"args", Tuple{1}}, {"state", Dict{{"a", 2}}}})) << describe(kept);
+  EXPECT_TRUE(identical(kept, Dict{{"__opaque__", "my.module.Thing"}, {"args", Tuple{1}}, {"state", Dict{{"a", 2}}}}))
+      << describe(kept);
 }
 
 TEST(Codec, SharedObjectsCannotMultiplyWithoutBound) {
@@ -289,7 +292,8 @@ for i in range(int(sys.argv[2])):
         assert value["n"] == 3 and value["l"] == [1.5, "t", b"b"], value
         assert value["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], value
 )";
-  std::string command = python() + " " + (folder / "rewrite_files.py").string() + " " + folder.path().string() + " " + std::to_string(kFiles);
+  std::string command =
+      python() + " " + (folder / "rewrite_files.py").string() + " " + folder.path().string() + " " + std::to_string(kFiles);
   ASSERT_EQ(std::system(command.c_str()), 0);
   for (int i = 0; i < kFiles; ++i) {
     const Value& value = values[static_cast<std::size_t>(i)];

@@ -12,8 +12,8 @@
 
 namespace treadle {
 
-/// A disk in memory that forgets: what was not made durable before `lose_power` is lost or torn. Every call of the interface counts as
-/// one; a chosen one can fail, or be the last that happens. One folder level; for one thread.
+/// A disk in memory that forgets: what was not made durable before `lose_power` is lost or torn. Every call of the interface
+/// counts as one; a chosen one can fail, or be the last that happens. One folder level; for one thread.
 class FaultFileSystem final : public FileSystem {
  public:
   /// Stands for the power failure: thrown by the call after which nothing happens any more.
@@ -29,8 +29,8 @@ class FaultFileSystem final : public FileSystem {
   void heal() { last_call_ = failing_call_ = -1, calls_ = 0, dead_ = false; }
   int calls() const noexcept { return calls_; }
 
-  /// The state of the disk after a power failure. Content that was not synced is lost, cut in half, or whole; names that were not made
-  /// durable by syncing the folder are as before it, or, with `names_stay`, as they were last.
+  /// The state of the disk after a power failure. Content that was not synced is lost, cut in half, or whole; names that were not
+  /// made durable by syncing the folder are as before it, or, with `names_stay`, as they were last.
   void lose_power(Torn torn, bool names_stay) {
     if (!names_stay) names_ = durable_names_;
     for (auto& [name, node] : names_) {
@@ -112,7 +112,8 @@ class FaultFileSystem final : public FileSystem {
   /// One call: fails at once when it is its turn, and ends everything when it was the last.
   class Call {
    public:
-    Call(FaultFileSystem& files, const char* operation, const std::filesystem::path& path) : files_(files), number_(files.calls_++) {
+    Call(FaultFileSystem& files, const char* operation, const std::filesystem::path& path)
+        : files_(files), number_(files.calls_++) {
       if (files.dead_) throw PowerLoss{};
       if (files.failing_call_ == number_) throw IoError(operation, path, files.error_);
     }

@@ -19,16 +19,26 @@ class RandomValue {
 
   Value make(int depth = 4) {
     switch (rng_.below(depth > 0 ? 10 : 7)) {
-      case 0: return nullptr;
-      case 1: return rng_.chance(0.5);
-      case 2: return integer();
-      case 3: return real();
-      case 4: return text();
-      case 5: return Bytes{bytes(rng_.below(300))};
-      case 6: return tensor();
-      case 7: return sequence<List>(depth);
-      case 8: return sequence<Tuple>(depth);
-      default: return dict(depth);
+      case 0:
+        return nullptr;
+      case 1:
+        return rng_.chance(0.5);
+      case 2:
+        return integer();
+      case 3:
+        return real();
+      case 4:
+        return text();
+      case 5:
+        return Bytes{bytes(rng_.below(300))};
+      case 6:
+        return tensor();
+      case 7:
+        return sequence<List>(depth);
+      case 8:
+        return sequence<Tuple>(depth);
+      default:
+        return dict(depth);
     }
   }
 
@@ -65,9 +75,10 @@ class RandomValue {
     return entries;
   }
   at::Tensor tensor() {
-    constexpr c10::ScalarType kTypes[] = {c10::kFloat,  c10::kDouble, c10::kHalf,         c10::kBFloat16,      c10::kLong,   c10::kInt,
-                                          c10::kShort,  c10::kChar,   c10::kByte,         c10::kComplexFloat,  c10::kUInt16, c10::kUInt32,
-                                          c10::kUInt64, c10::kComplexDouble, c10::kFloat8_e4m3fn, c10::kFloat8_e5m2, c10::kBool};
+    constexpr c10::ScalarType kTypes[] = {c10::kFloat,       c10::kDouble, c10::kHalf,   c10::kBFloat16,      c10::kLong,
+                                          c10::kInt,         c10::kShort,  c10::kChar,   c10::kByte,          c10::kComplexFloat,
+                                          c10::kUInt16,      c10::kUInt32, c10::kUInt64, c10::kComplexDouble, c10::kFloat8_e4m3fn,
+                                          c10::kFloat8_e5m2, c10::kBool};
     if (!made_.empty() && rng_.chance(0.3)) return view(made_[rng_.below(made_.size())]);
     std::vector<std::int64_t> sizes;
     for (std::uint64_t i = rng_.below(4); i > 0; --i) sizes.push_back(static_cast<std::int64_t>(rng_.below(5)));
@@ -83,10 +94,14 @@ class RandomValue {
   at::Tensor view(const at::Tensor& tensor) {
     if (tensor.dim() == 0) return tensor;
     switch (rng_.below(4)) {
-      case 0: return tensor.transpose(0, -1);
-      case 1: return tensor.slice(0, tensor.size(0) / 2);
-      case 2: return tensor.unsqueeze(0);
-      default: return tensor;
+      case 0:
+        return tensor.transpose(0, -1);
+      case 1:
+        return tensor.slice(0, tensor.size(0) / 2);
+      case 2:
+        return tensor.unsqueeze(0);
+      default:
+        return tensor;
     }
   }
 

@@ -28,8 +28,8 @@ struct DefaultTrainerTest : testing::Test {
 
 TEST_F(DefaultTrainerTest, TrainsEvaluatesAndLeavesItsFiles) {
   DefaultTrainer trainer(run.config(output / "."), nullptr);
-  EXPECT_EQ(trainer.hook_keys(), (std::vector<std::string>{"IterationTimer", "LRScheduler", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter",
-                                                           "PeriodicWriter#2"}));
+  EXPECT_EQ(trainer.hook_keys(), (std::vector<std::string>{"IterationTimer", "LRScheduler", "PeriodicCheckpointer", "EvalHook",
+                                                           "PeriodicWriter", "PeriodicWriter#2"}));
   trainer.resume_or_load(false);
   const Dict results = trainer.train();
   EXPECT_EQ(results.at("classification").as_dict().at("num_samples").as_int(), 64);
@@ -76,8 +76,8 @@ TEST_F(DefaultTrainerTest, AllSixCallsReachItsHooks) {
   };
   DefaultTrainer trainer(run.config(output / "."), nullptr, builders);
   trainer.train();
-  const std::map<std::string, int> expected = {{"registered", 1}, {"before_train", 1}, {"before_step", 12}, {"after_backward", 12},
-                                               {"after_step", 12}, {"after_train", 1}};
+  const std::map<std::string, int> expected = {{"registered", 1},      {"before_train", 1}, {"before_step", 12},
+                                               {"after_backward", 12}, {"after_step", 12},  {"after_train", 1}};
   EXPECT_EQ(calls, expected);
 }
 
@@ -97,7 +97,8 @@ TEST_F(DefaultTrainerTest, EveryBuilderCanBeReplaced) {
   builders.model = [&](const Config&) {
     built.emplace_back("model");
     return make_model(
-        std::make_shared<Net>(), [](auto& net, const Batch& batch) -> LossDict { return {{"own_loss", (batch.tensor("x") * net->w).sum()}}; },
+        std::make_shared<Net>(),
+        [](auto& net, const Batch& batch) -> LossDict { return {{"own_loss", (batch.tensor("x") * net->w).sum()}}; },
         [](auto&, const Batch&) { return List{Dict{}}; });
   };
   builders.optimizer = [&](const Config&, Model& model) {
@@ -124,10 +125,11 @@ TEST_F(DefaultTrainerTest, EveryBuilderCanBeReplaced) {
     built.emplace_back("writers");
     return std::vector<hooks::PeriodicWriter::NamedWriter>();
   };
-  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('first', 'second')"}), nullptr, builders);
+  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "2", "DATASETS.TEST", "('first', 'second')"}), nullptr,
+                         builders);
   const Dict results = trainer.train();
-  EXPECT_EQ(built, (std::vector<std::string>{"train_loader", "test_loader first", "evaluator first", "test_loader second", "evaluator second",
-                                             "model", "optimizer", "lr_scheduler", "writers"}));
+  EXPECT_EQ(built, (std::vector<std::string>{"train_loader", "test_loader first", "evaluator first", "test_loader second",
+                                             "evaluator second", "model", "optimizer", "lr_scheduler", "writers"}));
   EXPECT_EQ(results.at("second").as_dict().at("own").as_dict().at("value").as_int(), 4);
   EXPECT_EQ(trainer.model().parameters()[0].item<float>(), 1 - 0.25f - 0.25f);
   EXPECT_NE(trainer.storage().find_history("own_loss"), nullptr);

@@ -45,7 +45,8 @@ struct ExactResume : testing::Test {
   LogCapture quiet{[](LogLevel, std::string_view) {}};
   void SetUp() override { at::set_num_threads(1); }
 
-  std::vector<std::string> settings = {"SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "47", "TEST.EVAL_PERIOD", "7", "SEED", "11"};
+  std::vector<std::string> settings = {
+      "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.MAX_ITER", "47", "TEST.EVAL_PERIOD", "7", "SEED", "11"};
 
   void train(const fs::path& folder, bool resume, const std::function<void(DefaultTrainer&)>& prepare = [](DefaultTrainer&) {}) {
     seed_everything(resume ? 999 : 11);
@@ -64,7 +65,8 @@ struct ExactResume : testing::Test {
 TEST_F(ExactResume, FromACheckpointOfAnyIterationAfterAKill) {
   const fs::path whole = output.path() / "whole";
   train(whole, false);
-  ASSERT_EQ(metrics_without_clock(whole).size(), 10u);  // periods end at 19, 39, 46; evaluations at 6, 13, 20, 27, 34, 41 and the end
+  ASSERT_EQ(metrics_without_clock(whole).size(),
+            10u);  // periods end at 19, 39, 46; evaluations at 6, 13, 20, 27, 34, 41 and the end
   for (const int iteration : {0, 5, 6, 7, 18, 19, 20, 38, 45, 46}) {
     // The killed run had written further than its last checkpoint: all its files are there.
     const fs::path resumed = output.path() / "resumed";

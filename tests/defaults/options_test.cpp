@@ -15,9 +15,9 @@ Config with(const std::vector<std::string>& overrides) {
 }
 
 TEST(Options, ModelTakesItsKeys) {
-  const auto options = model_options(with({"MODEL.BACKBONE.NAME", "Net", "MODEL.PIXEL_MEAN", "[1.0, 2.0]", "MODEL.PIXEL_STD", "[3.0, 4]",
-                                           "TREADLE.CLASSIFIER.IN_CHANNELS", "2", "TREADLE.CLASSIFIER.IMAGE_SIZE", "32",
-                                           "TREADLE.CLASSIFIER.NUM_CLASSES", "7", "TREADLE.CLASSIFIER.DROPOUT", "0.125"}));
+  const auto options = model_options(with({"MODEL.BACKBONE.NAME", "Net", "MODEL.PIXEL_MEAN", "[1.0, 2.0]", "MODEL.PIXEL_STD",
+                                           "[3.0, 4]", "TREADLE.CLASSIFIER.IN_CHANNELS", "2", "TREADLE.CLASSIFIER.IMAGE_SIZE",
+                                           "32", "TREADLE.CLASSIFIER.NUM_CLASSES", "7", "TREADLE.CLASSIFIER.DROPOUT", "0.125"}));
   EXPECT_EQ(options.backbone.name, "Net");
   EXPECT_EQ(options.backbone.in_channels, 2);
   EXPECT_EQ(options.backbone.image_size, 32);
@@ -28,11 +28,32 @@ TEST(Options, ModelTakesItsKeys) {
 }
 
 TEST(Options, OptimizerTakesItsKeys) {
-  const auto options = optimizer_options(
-      with({"SOLVER.BASE_LR", "0.3", "SOLVER.MOMENTUM", "0.8", "SOLVER.NESTEROV", "True", "SOLVER.WEIGHT_DECAY", "0.01",
-            "SOLVER.WEIGHT_DECAY_NORM", "0.02", "SOLVER.WEIGHT_DECAY_BIAS", "0.03", "SOLVER.BIAS_LR_FACTOR", "2.0",
-            "SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "5.0",
-            "SOLVER.CLIP_GRADIENTS.NORM_TYPE", "1.0", "TREADLE.SOLVER.OPTIMIZER", "ADAMW", "TREADLE.SOLVER.FUSED", "True"}));
+  const auto options = optimizer_options(with({"SOLVER.BASE_LR",
+                                               "0.3",
+                                               "SOLVER.MOMENTUM",
+                                               "0.8",
+                                               "SOLVER.NESTEROV",
+                                               "True",
+                                               "SOLVER.WEIGHT_DECAY",
+                                               "0.01",
+                                               "SOLVER.WEIGHT_DECAY_NORM",
+                                               "0.02",
+                                               "SOLVER.WEIGHT_DECAY_BIAS",
+                                               "0.03",
+                                               "SOLVER.BIAS_LR_FACTOR",
+                                               "2.0",
+                                               "SOLVER.CLIP_GRADIENTS.ENABLED",
+                                               "True",
+                                               "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+                                               "norm",
+                                               "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+                                               "5.0",
+                                               "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
+                                               "1.0",
+                                               "TREADLE.SOLVER.OPTIMIZER",
+                                               "ADAMW",
+                                               "TREADLE.SOLVER.FUSED",
+                                               "True"}));
   EXPECT_EQ(options.name, "ADAMW");
   EXPECT_TRUE(options.fused);
   EXPECT_EQ(options.base_lr, 0.3);
@@ -50,10 +71,28 @@ TEST(Options, OptimizerTakesItsKeys) {
 }
 
 TEST(Options, LRSchedulerTakesItsKeys) {
-  const auto options = lr_scheduler_options(
-      with({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.MAX_ITER", "500", "SOLVER.BASE_LR", "0.3", "SOLVER.BASE_LR_END", "0.01",
-            "SOLVER.GAMMA", "0.2", "SOLVER.STEPS", "(100, 200)", "SOLVER.NUM_DECAYS", "5", "SOLVER.WARMUP_ITERS", "50",
-            "SOLVER.WARMUP_FACTOR", "0.25", "SOLVER.WARMUP_METHOD", "constant", "SOLVER.RESCALE_INTERVAL", "True"}));
+  const auto options = lr_scheduler_options(with({"SOLVER.LR_SCHEDULER_NAME",
+                                                  "WarmupCosineLR",
+                                                  "SOLVER.MAX_ITER",
+                                                  "500",
+                                                  "SOLVER.BASE_LR",
+                                                  "0.3",
+                                                  "SOLVER.BASE_LR_END",
+                                                  "0.01",
+                                                  "SOLVER.GAMMA",
+                                                  "0.2",
+                                                  "SOLVER.STEPS",
+                                                  "(100, 200)",
+                                                  "SOLVER.NUM_DECAYS",
+                                                  "5",
+                                                  "SOLVER.WARMUP_ITERS",
+                                                  "50",
+                                                  "SOLVER.WARMUP_FACTOR",
+                                                  "0.25",
+                                                  "SOLVER.WARMUP_METHOD",
+                                                  "constant",
+                                                  "SOLVER.RESCALE_INTERVAL",
+                                                  "True"}));
   EXPECT_EQ(options.name, "WarmupCosineLR");
   EXPECT_EQ(options.max_iter, 500);
   EXPECT_EQ(options.base_lr, 0.3);
@@ -70,8 +109,8 @@ TEST(Options, LRSchedulerTakesItsKeys) {
 }
 
 TEST(Options, LoadersTakeTheirKeys) {
-  const Config config = with({"SOLVER.IMS_PER_BATCH", "24", "DATALOADER.NUM_WORKERS", "3", "SEED", "9", "INPUT.RANDOM_FLIP", "none",
-                              "TREADLE.DATA_DIR", "/somewhere"});
+  const Config config = with({"SOLVER.IMS_PER_BATCH", "24", "DATALOADER.NUM_WORKERS", "3", "SEED", "9", "INPUT.RANDOM_FLIP",
+                              "none", "TREADLE.DATA_DIR", "/somewhere"});
   EXPECT_EQ(train_loader_options(config).total_batch_size, 24);
   EXPECT_EQ(train_loader_options(config).num_workers, 3);
   EXPECT_EQ(train_loader_options(config).seed, 9);

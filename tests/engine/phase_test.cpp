@@ -25,12 +25,17 @@ int level(Phase phase) {
   switch (phase) {
     case Phase::timing:
     case Phase::schedule:
-    case Phase::statistics: return 0;
+    case Phase::statistics:
+      return 0;
     case Phase::checkpoint:
-    case Phase::evaluation: return 1;
-    case Phase::best_checkpoint: return 2;
-    case Phase::reporting: return 3;
-    case Phase::any: return -1;
+    case Phase::evaluation:
+      return 1;
+    case Phase::best_checkpoint:
+      return 2;
+    case Phase::reporting:
+      return 3;
+    case Phase::any:
+      return -1;
   }
   return -1;
 }
@@ -58,11 +63,13 @@ TEST_P(PhasePair, MayStandInThisOrderOrIsRefused) {
   EXPECT_EQ(trainer.hook_keys().size(), 1u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, PhasePair, testing::Combine(testing::ValuesIn(kAll), testing::ValuesIn(kAll)), [](const auto& pair) {
-  std::string name = std::string(to_string(std::get<0>(pair.param))) + "_then_" + std::string(to_string(std::get<1>(pair.param)));
-  std::replace(name.begin(), name.end(), ' ', '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Every, PhasePair, testing::Combine(testing::ValuesIn(kAll), testing::ValuesIn(kAll)),
+                         [](const auto& pair) {
+                           std::string name = std::string(to_string(std::get<0>(pair.param))) + "_then_" +
+                                              std::string(to_string(std::get<1>(pair.param)));
+                           std::replace(name.begin(), name.end(), ' ', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace treadle

@@ -24,7 +24,8 @@ struct Net final : torch::nn::Module {
 
 /// Every step draws a random number, changes a buffer and takes a batch.
 struct Trainer final : TrainerBase {
-  Trainer(Net& net, BatchSource& source, TrainerOptions options = {}) : TrainerBase(std::move(options)), net_(net), source_(source) {}
+  Trainer(Net& net, BatchSource& source, TrainerOptions options = {})
+      : TrainerBase(std::move(options)), net_(net), source_(source) {}
   void run_step() override {
     const double drawn = at::rand({1}).item<double>();
     net_.mean += source_.next()->tensor("x");

@@ -166,9 +166,11 @@ TEST_F(SimpleTrainerTest, UnusableLossesAreNamed) {
     return std::string();
   };
   EXPECT_NE(message([](Net&, const Batch&) { return LossDict{}; }).find("no losses in iteration 0"), std::string::npos);
-  EXPECT_NE(message([](Net& n, const Batch&) { return LossDict{{"wide", n.w.expand({3})}}; }).find("\"wide\" is not a scalar"), std::string::npos);
+  EXPECT_NE(message([](Net& n, const Batch&) { return LossDict{{"wide", n.w.expand({3})}}; }).find("\"wide\" is not a scalar"),
+            std::string::npos);
   EXPECT_NE(message([](Net&, const Batch&) { return LossDict{{"none", at::Tensor()}}; }).find("\"none\""), std::string::npos);
-  EXPECT_NE(message([](Net& n, const Batch&) { return LossDict{{"cut", n.w.detach().sum()}}; }).find("needs a gradient"), std::string::npos);
+  EXPECT_NE(message([](Net& n, const Batch&) { return LossDict{{"cut", n.w.detach().sum()}}; }).find("needs a gradient"),
+            std::string::npos);
   EXPECT_THROW(SimpleTrainer(nullptr, *source, optimizer), Error);
 }
 
@@ -206,7 +208,8 @@ TEST_F(SimpleTrainerTest, StateHoldsTheOptimizer) {
   other->w.detach().copy_(w);
   torch::optim::SGD fresh(other->parameters(), torch::optim::SGDOptions(0.25).momentum(0.9));
   auto other_source = endless();
-  SimpleTrainer resumed(make_model(other, [](auto& module, const Batch& batch) { return two_losses(*module, batch); }), *other_source, fresh);
+  SimpleTrainer resumed(make_model(other, [](auto& module, const Batch& batch) { return two_losses(*module, batch); }),
+                        *other_source, fresh);
   resumed.check_state_dict(state);
   resumed.load_state_dict(state);
   resumed.train(resumed.start_iter(), 4);

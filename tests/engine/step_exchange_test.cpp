@@ -41,7 +41,8 @@ std::function<StepRows(const std::vector<double>&)> others(std::vector<double> l
   };
 }
 
-StepVerdict exchange_with(const std::function<StepRows(const std::vector<double>&)>& play, bool finite = true, bool stop = false) {
+StepVerdict exchange_with(const std::function<StepRows(const std::vector<double>&)>& play, bool finite = true,
+                          bool stop = false) {
   FakeGroup group(0, 3);
   group.play_exchange = play;
   StepExchange exchange;
@@ -72,7 +73,8 @@ TEST(StepExchange, OtherLossesOnARankAreAnError) {
                CommError);
   // Names count, not only their number.
   std::vector<double> prints;
-  for (const NamedNumbers& losses : {NamedNumbers{{"a", 1}, {"b", 1}}, NamedNumbers{{"b", 1}, {"a", 1}}, NamedNumbers{{"ab", 1}, {"", 1}}}) {
+  for (const NamedNumbers& losses :
+       {NamedNumbers{{"a", 1}, {"b", 1}}, NamedNumbers{{"b", 1}, {"a", 1}}, NamedNumbers{{"ab", 1}, {"", 1}}}) {
     FakeGroup group(0, 2);
     group.play_exchange = [&](const std::vector<double>& own) {
       prints.push_back(own.at(2));

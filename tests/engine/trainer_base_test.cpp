@@ -144,7 +144,8 @@ TEST_P(HookFailure, EndsTheRunLikeAFailureOfTheStep) {
   EXPECT_EQ(events.back().substr(0, 13), "b.after_train");
   EXPECT_EQ(trainer.outcome(), Outcome::failed);
 }
-INSTANTIATE_TEST_SUITE_P(Every, HookFailure, testing::Values("before_train 0", "before_step 1", "after_backward 1", "after_step 2"));
+INSTANTIATE_TEST_SUITE_P(Every, HookFailure,
+                         testing::Values("before_train 0", "before_step 1", "after_backward 1", "after_step 2"));
 
 TEST(TrainerBase, ATrainerCanBeUsedAgainAfterAFailure) {
   Logs logs;

@@ -43,8 +43,9 @@ TEST(TrainerState, HoldsTheIterationAndEachHookUnderItsOwnKey) {
   first.count = 10;
   second.count = 20;
   trainer.train(0, 3);
-  EXPECT_TRUE(identical(trainer.state_dict(), Dict{{"iteration", 2}, {"hooks", Dict{{"Counter", Dict{{"count", 13}}},
-                                                                                    {"Counter#2", Dict{{"count", 23}}}}}}));
+  EXPECT_TRUE(
+      identical(trainer.state_dict(),
+                Dict{{"iteration", 2}, {"hooks", Dict{{"Counter", Dict{{"count", 13}}}, {"Counter#2", Dict{{"count", 23}}}}}}));
 }
 
 TEST(TrainerState, LoadGoesOnBehindTheIteration) {

@@ -22,15 +22,17 @@ Batch labels(const std::vector<std::int64_t>& values, std::vector<std::int64_t> 
   return ids.empty() ? Batch(std::move(fields)) : Batch(std::move(fields), std::move(ids));
 }
 
-double metric(const Dict& results, const std::string& name) { return results.at("classification").as_dict().at(name).as_double(); }
+double metric(const Dict& results, const std::string& name) {
+  return results.at("classification").as_dict().at(name).as_double();
+}
 
 /// Top-k by sorting, with equal scores in the order of their index.
 bool among_top(const std::vector<double>& scores, std::int64_t label, std::size_t k) {
   std::vector<std::size_t> order(scores.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
-  return std::find(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size())), static_cast<std::size_t>(label)) !=
-         order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size()));
+  return std::find(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size())),
+                   static_cast<std::size_t>(label)) != order.begin() + static_cast<std::ptrdiff_t>(std::min(k, order.size()));
 }
 
 RC_GTEST_PROP(ClassificationEvaluatorProperties, EqualsCountingByHand, ()) {

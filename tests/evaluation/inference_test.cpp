@@ -52,8 +52,8 @@ struct Inference : testing::Test {
         for (const auto& x : batch.tensor("x").slice(0, drop).unbind(0)) list.push_back(Dict{{"y", x * n->w}});
         return list;
       });
-  std::unique_ptr<BatchSource> source =
-      make_batch_source(std::vector<Batch>{Batch(Dict{{"x", at::arange(1, 4).to(at::kFloat)}}), Batch(Dict{{"x", at::full({2}, 10.0f)}})});
+  std::unique_ptr<BatchSource> source = make_batch_source(
+      std::vector<Batch>{Batch(Dict{{"x", at::arange(1, 4).to(at::kFloat)}}), Batch(Dict{{"x", at::full({2}, 10.0f)}})});
 };
 
 TEST_F(Inference, GoesThroughOnePassInEvaluationModeWithoutGradients) {

@@ -7,7 +7,8 @@
 namespace treadle {
 namespace {
 
-const Dict kResults{{"bbox", Dict{{"AP", 41.5}, {"AP-person", 55.0}}}, {"classification", Dict{{"accuracy", 91.25}, {"num_samples", 10000}}}};
+const Dict kResults{{"bbox", Dict{{"AP", 41.5}, {"AP-person", 55.0}}},
+                    {"classification", Dict{{"accuracy", 91.25}, {"num_samples", 10000}}}};
 
 TEST(Results, FlattenJoinsNamesInOrder) {
   const std::vector<std::pair<std::string, double>> expected = {
@@ -30,8 +31,9 @@ TEST(Results, CsvFormatIsDetectron2s) {
   std::vector<std::string> lines;
   LogCapture capture([&](LogLevel, std::string_view line) { lines.emplace_back(line); });
   print_csv_format(kResults);
-  EXPECT_EQ(lines, (std::vector<std::string>{"copypaste: Task: bbox", "copypaste: AP", "copypaste: 41.5000", "copypaste: Task: classification",
-                                             "copypaste: accuracy,num_samples", "copypaste: 91.2500,10000.0000"}));
+  EXPECT_EQ(lines, (std::vector<std::string>{"copypaste: Task: bbox", "copypaste: AP", "copypaste: 41.5000",
+                                             "copypaste: Task: classification", "copypaste: accuracy,num_samples",
+                                             "copypaste: 91.2500,10000.0000"}));
 }
 
 TEST(Results, TableIsAligned) {

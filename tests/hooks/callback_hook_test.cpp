@@ -9,7 +9,9 @@ namespace {
 TEST(CallbackHook, PassesEveryCallOn) {
   IdleTrainer trainer;
   std::vector<std::string> calls;
-  const auto note = [&](const char* name) { return [&calls, name](TrainerBase& t) { calls.push_back(name + std::to_string(t.iter())); }; };
+  const auto note = [&](const char* name) {
+    return [&calls, name](TrainerBase& t) { calls.push_back(name + std::to_string(t.iter())); };
+  };
   trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.before_train = note("before_train "),
                                                          .after_train = note("after_train "),
                                                          .before_step = note("before_step "),
@@ -17,8 +19,8 @@ TEST(CallbackHook, PassesEveryCallOn) {
                                                          .after_step = note("after_step "),
                                                          .registered = note("registered ")});
   trainer.train(3, 4);
-  EXPECT_EQ(calls, (std::vector<std::string>{"registered 0", "before_train 3", "before_step 3", "after_backward 3", "after_step 3",
-                                             "after_train 4"}));
+  EXPECT_EQ(calls, (std::vector<std::string>{"registered 0", "before_train 3", "before_step 3", "after_backward 3",
+                                             "after_step 3", "after_train 4"}));
 }
 
 TEST(CallbackHook, EmptyOnesAreFineAndItCanBeUsedTwice) {

@@ -63,7 +63,8 @@ TEST_F(PeriodicCheckpointerTest, KeepsTheNewestOverARestartAndLeavesStrangersAlo
   trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
   trainer.train(0, 4);
   trainer.train(4, 7);
-  EXPECT_EQ(files(), (Names{"model_0000003.pth", "model_0000005.pth", "model_0000099.pth", "model_best.pth", "model_final.pth", "other_0000001.pth"}));
+  EXPECT_EQ(files(), (Names{"model_0000003.pth", "model_0000005.pth", "model_0000099.pth", "model_best.pth", "model_final.pth",
+                            "other_0000001.pth"}));
 }
 
 TEST_F(PeriodicCheckpointerTest, AStoppedRunIsSavedWhereItStopped) {
@@ -98,7 +99,8 @@ TEST_F(PeriodicCheckpointerTest, AFailureSavesNothing) {
 }
 
 TEST_F(PeriodicCheckpointerTest, NamesBeginWithThePrefix) {
-  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .file_prefix = "net"});
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer,
+                                                hooks::PeriodicCheckpointerOptions{.period = 2, .file_prefix = "net"});
   trainer.train(0, 2);
   EXPECT_EQ(files(), (Names{"net_0000001.pth", "net_final.pth"}));
 }

@@ -73,7 +73,8 @@ TEST_F(PeriodicWriterTest, AWriterThatFailsDoesNotEndTheRun) {
   trainer.train(0, 3);
   EXPECT_EQ(trainer.outcome(), Outcome::completed);
   EXPECT_EQ(calls.front(), "write 0");
-  EXPECT_EQ(std::count_if(trainer.logs.begin(), trainer.logs.end(), [](const auto& line) { return line.find("recorder pauses") != std::string::npos; }),
+  EXPECT_EQ(std::count_if(trainer.logs.begin(), trainer.logs.end(),
+                          [](const auto& line) { return line.find("recorder pauses") != std::string::npos; }),
             1);
 }
 

@@ -14,7 +14,8 @@ namespace treadle {
 namespace {
 
 Batch images(std::int64_t n, std::int64_t channels = 1) {
-  return Batch(Dict{{"image", at::randint(0, 256, {n, channels, 28, 28}, at::kByte)}, {"label", at::randint(0, 10, {n}, at::kLong)}});
+  return Batch(
+      Dict{{"image", at::randint(0, 256, {n, channels, 28, 28}, at::kByte)}, {"label", at::randint(0, 10, {n}, at::kLong)}});
 }
 
 TEST(ImageClassifier, LossIsTheMeanCrossEntropyOfItsScores) {
@@ -54,7 +55,8 @@ TEST(ImageClassifier, PixelStatisticsAreApplied) {
 }
 
 TEST(ImageClassifier, OptionsShapeTheNetwork) {
-  ImageClassifier model({.backbone = {.in_channels = 3, .image_size = 16, .num_classes = 4}, .pixel_mean = {0, 0, 0}, .pixel_std = {1, 1, 1}});
+  ImageClassifier model(
+      {.backbone = {.in_channels = 3, .image_size = 16, .num_classes = 4}, .pixel_mean = {0, 0, 0}, .pixel_std = {1, 1, 1}});
   const Dict state = module_state_dict(model, model.non_persistent());
   EXPECT_EQ(state.at("backbone.conv1.weight").as_tensor().size(1), 3);
   EXPECT_EQ(state.at("backbone.hidden.weight").as_tensor().size(1), 64 * 4 * 4);

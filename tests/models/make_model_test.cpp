@@ -32,7 +32,9 @@ struct Net final : torch::nn::Module {
   std::vector<torch::nn::BatchNorm1d> norm;
 };
 
-const auto mean_loss = [](auto& net, const Batch& batch) -> LossDict { return {{"loss", net->forward(batch.tensor("x")).mean()}}; };
+const auto mean_loss = [](auto& net, const Batch& batch) -> LossDict {
+  return {{"loss", net->forward(batch.tensor("x")).mean()}};
+};
 
 Batch some_batch() { return Batch(Dict{{"x", torch::ones({4, 3})}}); }
 
@@ -79,12 +81,11 @@ TEST(MakeModel, DtypeReachesTheModuleItself) {
 
 TEST(MakeModel, TakesHolders) {
   torch::nn::Sequential net(torch::nn::Linear(3, 2), torch::nn::Linear(2, 1));
-  const auto model = make_model(
-      net, mean_loss, [](auto& module, const Batch& batch) {
-        List predictions;
-        for (const auto& row : module->forward(batch.tensor("x")).unbind(0)) predictions.push_back(Dict{{"y", row}});
-        return predictions;
-      });
+  const auto model = make_model(net, mean_loss, [](auto& module, const Batch& batch) {
+    List predictions;
+    for (const auto& row : module->forward(batch.tensor("x")).unbind(0)) predictions.push_back(Dict{{"y", row}});
+    return predictions;
+  });
   EXPECT_EQ(named_parameters(*model).front().name, "0.weight");
   EXPECT_EQ(model->losses(some_batch()).front().first, "loss");
   EXPECT_EQ(model->predict(some_batch()).size(), 4u);

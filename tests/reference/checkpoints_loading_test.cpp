@@ -95,8 +95,11 @@ class CaseModule : public torch::nn::Module {
 
  private:
   static c10::ScalarType dtype_of(const std::string& name) {
-    const std::map<std::string, c10::ScalarType> known{
-        {"int64", c10::kLong}, {"float64", c10::kDouble}, {"float16", c10::kHalf}, {"bool", c10::kBool}, {"float32", c10::kFloat}};
+    const std::map<std::string, c10::ScalarType> known{{"int64", c10::kLong},
+                                                       {"float64", c10::kDouble},
+                                                       {"float16", c10::kHalf},
+                                                       {"bool", c10::kBool},
+                                                       {"float32", c10::kFloat}};
     return known.at(name);
   }
   void add(const std::string& name, const at::Tensor& tensor, bool parameter) {
@@ -286,7 +289,8 @@ TEST(CheckpointsReference, CheckpointableNamesAreUnique) {
   }
 }
 
-// The whole trainer belongs to a room above this one; here the model of its checkpoint is compared, and the rest counted as left out.
+// The whole trainer belongs to a room above this one; here the model of its checkpoint is compared, and the rest counted as left
+// out.
 TEST(CheckpointsReference, TheModelOfATrainersCheckpointIsThatOfItsResumedRun) {
   for (const auto& test : cases_of("resume")) {
     Value file = load_checkpoint_file(reference_folder() / test["input"]["file"].get<std::string>());

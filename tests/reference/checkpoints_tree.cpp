@@ -14,16 +14,33 @@ using namespace treadle;
 namespace {
 
 const std::map<std::string, c10::ScalarType>& dtypes() {
-  static const std::map<std::string, c10::ScalarType> all{
-      {"float32", c10::kFloat},          {"float64", c10::kDouble},           {"float16", c10::kHalf},
-      {"bfloat16", c10::kBFloat16},      {"int64", c10::kLong},               {"int32", c10::kInt},
-      {"int16", c10::kShort},            {"int8", c10::kChar},                {"uint8", c10::kByte},
-      {"bool", c10::kBool},              {"complex64", c10::kComplexFloat},   {"complex128", c10::kComplexDouble},
-      {"complex32", c10::kComplexHalf},  {"uint16", c10::kUInt16},            {"uint32", c10::kUInt32},
-      {"uint64", c10::kUInt64},          {"float8_e4m3fn", c10::kFloat8_e4m3fn}, {"float8_e5m2", c10::kFloat8_e5m2},
-      {"f4", c10::kFloat},               {"f8", c10::kDouble},                {"f2", c10::kHalf},
-      {"i8", c10::kLong},                {"i4", c10::kInt},                   {"i2", c10::kShort},
-      {"i1", c10::kChar},                {"u1", c10::kByte},                  {"b1", c10::kBool}};
+  static const std::map<std::string, c10::ScalarType> all{{"float32", c10::kFloat},
+                                                          {"float64", c10::kDouble},
+                                                          {"float16", c10::kHalf},
+                                                          {"bfloat16", c10::kBFloat16},
+                                                          {"int64", c10::kLong},
+                                                          {"int32", c10::kInt},
+                                                          {"int16", c10::kShort},
+                                                          {"int8", c10::kChar},
+                                                          {"uint8", c10::kByte},
+                                                          {"bool", c10::kBool},
+                                                          {"complex64", c10::kComplexFloat},
+                                                          {"complex128", c10::kComplexDouble},
+                                                          {"complex32", c10::kComplexHalf},
+                                                          {"uint16", c10::kUInt16},
+                                                          {"uint32", c10::kUInt32},
+                                                          {"uint64", c10::kUInt64},
+                                                          {"float8_e4m3fn", c10::kFloat8_e4m3fn},
+                                                          {"float8_e5m2", c10::kFloat8_e5m2},
+                                                          {"f4", c10::kFloat},
+                                                          {"f8", c10::kDouble},
+                                                          {"f2", c10::kHalf},
+                                                          {"i8", c10::kLong},
+                                                          {"i4", c10::kInt},
+                                                          {"i2", c10::kShort},
+                                                          {"i1", c10::kChar},
+                                                          {"u1", c10::kByte},
+                                                          {"b1", c10::kBool}};
   return all;
 }
 
@@ -76,7 +93,8 @@ void TreeComparison::node(const Value& value, const ordered_json& tree, const st
 void TreeComparison::dict(const Value& value, const ordered_json& tree, const std::string& path) {
   if (!value.is(Value::Type::dict)) return differ(path, "not a Dict: " + describe(value));
   const Dict& found = value.as_dict();
-  if (found.size() != tree["items"].size()) return differ(path, fmt::format("{} entries, not {}", found.size(), tree["items"].size()));
+  if (found.size() != tree["items"].size())
+    return differ(path, fmt::format("{} entries, not {}", found.size(), tree["items"].size()));
   for (std::size_t i = 0; i < found.size(); ++i) {
     const ordered_json& item = tree["items"][i];
     const Dict::Entry& entry = found.begin()[i];

@@ -7,7 +7,8 @@
 
 namespace treadle {
 
-/// A group of which this process is one rank, the others being played by functions: for testing what a rank does with their answers.
+/// A group of which this process is one rank, the others being played by functions: for testing what a rank does with their
+/// answers.
 class FakeGroup final : public Group {
  public:
   FakeGroup(int rank, int world_size) : rank_(rank), world_size_(world_size) {}

@@ -18,8 +18,10 @@ struct ProcessResult {
   std::string out, err;  ///< all it wrote
 };
 
-/// Runs a program to its end. `on_output` sees stdout grow and may send the process a signal; it is called with all of stdout so far.
-inline ProcessResult run_process(const std::vector<std::string>& command, const std::map<std::string, std::string>& environment = {},
+/// Runs a program to its end. `on_output` sees stdout grow and may send the process a signal; it is called with all of stdout so
+/// far.
+inline ProcessResult run_process(const std::vector<std::string>& command,
+                                 const std::map<std::string, std::string>& environment = {},
                                  const std::function<void(const std::string& out, pid_t pid)>& on_output = {}) {
   int out[2], err[2];
   if (pipe(out) != 0 || pipe(err) != 0) throw std::runtime_error("pipe failed");

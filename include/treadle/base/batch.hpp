@@ -19,7 +19,8 @@ class Batch {
   Batch() = default;
   /// `ids[i]` is the index of sample i in its data set.
   Batch(Dict fields, std::vector<std::int64_t> ids);
-  /// Without ids: the size is that of the first field. Throws FormatError when that is neither a tensor with a dimension nor a List.
+  /// Without ids: the size is that of the first field. Throws FormatError when that is neither a tensor with a dimension nor a
+  /// List.
   explicit Batch(Dict fields);
 
   std::int64_t size() const noexcept { return size_; }

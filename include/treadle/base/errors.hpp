@@ -17,7 +17,8 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A setting that is missing, unknown, of the wrong type or out of range. `key` names it ("SOLVER.BASE_LR", "SgdOptions.momentum").
+/// A setting that is missing, unknown, of the wrong type or out of range. `key` names it ("SOLVER.BASE_LR",
+/// "SgdOptions.momentum").
 class ConfigError : public Error {
  public:
   explicit ConfigError(const std::string& message, std::string key = {}) : Error(message), key_(std::move(key)) {}
@@ -39,7 +40,8 @@ class IoError : public Error {
   int error_number_;
 };
 
-/// Data is not what it should be: a malformed file (then `file`, and `offset` in bytes where known), or a state that does not fit.
+/// Data is not what it should be: a malformed file (then `file`, and `offset` in bytes where known), or a state that does not
+/// fit.
 class FormatError : public Error {
  public:
   explicit FormatError(const std::string& message) : Error(message) {}

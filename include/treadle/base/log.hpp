@@ -12,10 +12,10 @@ enum class LogLevel { debug, info, warning, error };
 
 /// Where log lines go. Without a call of `configure_log`: info and above to stdout.
 struct LogOptions {
-  std::string name = "treadle";     ///< stands in every line
-  std::filesystem::path file;       ///< appended to; empty for none. Flushed after every line.
-  bool console = true;              ///< stdout; coloured when it is a terminal and NO_COLOR is not set
-  LogLevel level = LogLevel::info;  ///< the least level that is written anywhere
+  std::string name = "treadle";             ///< stands in every line
+  std::filesystem::path file;               ///< appended to; empty for none. Flushed after every line.
+  bool console = true;                      ///< stdout; coloured when it is a terminal and NO_COLOR is not set
+  LogLevel level = LogLevel::info;          ///< the least level that is written anywhere
   LogLevel console_level = LogLevel::info;  ///< the least level that the console shows
 };
 

@@ -22,7 +22,8 @@ class Registry {
   /// Throws Error when `name` is taken.
   void add(const std::string& name, Entry entry) {
     std::lock_guard lock(mutex_);
-    if (!entries_.emplace(name, std::move(entry)).second) throw Error("a " + kind_ + " named \"" + name + "\" is already registered");
+    if (!entries_.emplace(name, std::move(entry)).second)
+      throw Error("a " + kind_ + " named \"" + name + "\" is already registered");
   }
 
   /// Throws ConfigError that lists the registered names, the nearest first.
@@ -31,8 +32,9 @@ class Registry {
     auto found = entries_.find(name);
     if (found != entries_.end()) return found->second;
     auto known = names_locked();
-    throw ConfigError("there is no " + kind_ + " named \"" + name + "\"" + did_you_mean(name, known) + "; registered: " + quoted_list(known),
-                      name);
+    throw ConfigError(
+        "there is no " + kind_ + " named \"" + name + "\"" + did_you_mean(name, known) + "; registered: " + quoted_list(known),
+        name);
   }
 
   bool contains(const std::string& name) const {

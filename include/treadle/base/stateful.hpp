@@ -33,9 +33,9 @@ class Stateful {
 class StatefulFunctions final : public Stateful {
  public:
   struct Functions {
-    std::function<Dict()> state_dict;
-    std::function<void(const Dict&)> check_state_dict;  ///< may be empty: anything passes
-    std::function<void(const Dict&)> load_state_dict;
+    std::function<Dict()> state_dict{};
+    std::function<void(const Dict&)> check_state_dict{};  ///< may be empty: anything passes
+    std::function<void(const Dict&)> load_state_dict{};
   };
   /// Throws Error when `state_dict` or `load_state_dict` is empty.
   explicit StatefulFunctions(Functions functions);

@@ -1,12 +1,13 @@
 #pragma once
 
+#include <treadle/base/key.hpp>
+
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,30 +62,6 @@ class Sequence {
 using List = Sequence<struct ListTag>;
 using Tuple = Sequence<struct TupleTag>;
 
-/// A key of a Dict: text or an integer. The two never compare equal ("1" is not 1), and no bool is a key.
-class Key {
- public:
-  Key(std::string text) : value_(std::move(text)) {}
-  Key(std::string_view text) : value_(std::string(text)) {}
-  Key(const char* text) : value_(std::string(text)) {}
-  template <std::integral I>
-    requires(!std::same_as<I, bool> && !std::same_as<I, char>)
-  Key(I number) : value_(static_cast<std::int64_t>(number)) {}
-
-  bool is_string() const noexcept { return value_.index() == 0; }
-  /// Throws FormatError when the key is an integer.
-  const std::string& string() const;
-  /// Throws FormatError when the key is text.
-  std::int64_t integer() const;
-  /// The key as it stands in a path: `name` or `[3]`.
-  std::string to_string() const;
-  std::size_t hash() const noexcept;
-  bool operator==(const Key&) const = default;
-
- private:
-  std::variant<std::string, std::int64_t> value_;
-};
-
 /// An ordered mapping; iteration follows insertion. Lookup takes constant time. Copies are deep, except that tensors are shared.
 /// Pointers and references to elements are valid until the next insertion or erasure.
 class Dict {
@@ -134,9 +111,9 @@ class Dict {
 
 /// One of: null, bool, int64, double, text, bytes, List, Tuple, Dict, tensor. The common currency of state, batches and messages.
 ///
-/// A value type of at most 40 bytes with a noexcept move; copies are deep, but a tensor is shared (`deep_clone` copies those too).
-/// Threads may read one Value at the same time; writing needs exclusion.
-/// Accessors named `as_…` throw FormatError ("expected a Tensor, found string"); ValueView adds the path to that message.
+/// A value type of at most 40 bytes with a noexcept move; copies are deep, but a tensor is shared (`deep_clone` copies those
+/// too). Threads may read one Value at the same time; writing needs exclusion. Accessors named `as_…` throw FormatError
+/// ("expected a Tensor, found string"); ValueView adds the path to that message.
 class Value {
  public:
   enum class Type { null, boolean, integer, real, string, bytes, list, tuple, dict, tensor };

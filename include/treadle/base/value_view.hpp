@@ -2,6 +2,10 @@
 
 #include <treadle/base/value.hpp>
 
+#include <optional>
+#include <string>
+#include <string_view>
+
 namespace treadle {
 
 /// A read-only look into a Value that remembers the way it went, so that an error says where it happened:

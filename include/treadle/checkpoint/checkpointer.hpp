@@ -63,8 +63,8 @@ struct ModelLoad {
 ///     Dict rest = checkpointer.resume_or_load(weights, resume);
 ///     checkpointer.save("model_0000099", {{"iteration", 99}});
 ///
-/// Loop thread only. All ranks call `save`, `save_async`, `wait`, `load` and `resume_or_load` together: states of checkpointables may
-/// be collectives, the main process writes, and all ranks agree on success. Model and checkpointables are borrowed.
+/// Loop thread only. All ranks call `save`, `save_async`, `wait`, `load` and `resume_or_load` together: states of checkpointables
+/// may be collectives, the main process writes, and all ranks agree on success. Model and checkpointables are borrowed.
 class Checkpointer {
  public:
   /// Creates `save_dir` when it is first saved to. An empty one: nothing is saved, nothing is found.
@@ -79,25 +79,26 @@ class Checkpointer {
   void add_checkpointable(const std::string& name, Stateful& object);
   bool has_checkpointable(const std::string& name) const;
 
-  /// Writes `save_dir/<name>.pth`, then points `last_checkpoint` at it. Returns when both are durable. Extras replace checkpointables
-  /// of the same name. Throws on all ranks when the main process fails; the checkpoints before are then as they were.
+  /// Writes `save_dir/<name>.pth`, then points `last_checkpoint` at it. Returns when both are durable. Extras replace
+  /// checkpointables of the same name. Throws on all ranks when the main process fails; the checkpoints before are then as they
+  /// were.
   void save(const std::string& name, const Dict& extras = {});
 
-  /// Copies the state into host memory (kept and reused by the next call) and returns; a thread does the rest. One save at a time is
-  /// under way. A failure throws from the next `save`, `save_async` or `wait`, on all ranks.
+  /// Copies the state into host memory (kept and reused by the next call) and returns; a thread does the rest. One save at a time
+  /// is under way. A failure throws from the next `save`, `save_async` or `wait`, on all ranks.
   void save_async(const std::string& name, const Dict& extras = {});
   /// Returns when no save is under way.
   void wait();
 
-  /// Loads the model and the named checkpointables (all by default) from `path`, and returns what else the file holds. An empty path
-  /// loads nothing. Everything is checked first, so that an error leaves model and checkpointables as they were. Keys that are
-  /// missing, unexpected or of another shape are reported in the log and passed over, as fvcore does; a checkpointable that the file
-  /// lacks is passed over too. Throws FormatError, IoError; on all ranks when one fails.
+  /// Loads the model and the named checkpointables (all by default) from `path`, and returns what else the file holds. An empty
+  /// path loads nothing. Everything is checked first, so that an error leaves model and checkpointables as they were. Keys that
+  /// are missing, unexpected or of another shape are reported in the log and passed over, as fvcore does; a checkpointable that
+  /// the file lacks is passed over too. Throws FormatError, IoError; on all ranks when one fails.
   virtual Dict load(const std::string& path, const std::optional<std::vector<std::string>>& checkpointables = std::nullopt);
 
-  /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so, renames
-  /// it to `<name>.damaged`, and takes the newest good one; throws FormatError when there is none. Otherwise loads the model alone
-  /// from `path`. Temporary files that a crash left behind are removed.
+  /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so,
+  /// renames it to `<name>.damaged`, and takes the newest good one; throws FormatError when there is none. Otherwise loads the
+  /// model alone from `path`. Temporary files that a crash left behind are removed.
   Dict resume_or_load(const std::string& path, bool resume = true);
 
   /// True when there is a checkpoint to resume from.

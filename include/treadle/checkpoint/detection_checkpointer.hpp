@@ -8,8 +8,8 @@ namespace treadle {
 /// - `.pkl` of its model zoo, of Caffe2 and Detectron 1 (blobs renamed, momenta dropped), `.pyth` of pycls;
 /// - a file without "model" is taken as the model's state itself;
 /// - `path?matching_heuristics=True` matches names by their longest suffix. Any other query is a ConfigError.
-/// A missing pixel_mean or pixel_std and an unexpected anchor buffer are not reported. When only the main process sees the file, it reads
-/// and broadcasts. Loop thread only.
+/// A missing pixel_mean or pixel_std and an unexpected anchor buffer are not reported. When only the main process sees the file,
+/// it reads and broadcasts. Loop thread only.
 class DetectionCheckpointer : public Checkpointer {
  public:
   using Checkpointer::Checkpointer;

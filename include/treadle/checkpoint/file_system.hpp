@@ -53,11 +53,11 @@ struct FolderEntry {
   std::int64_t modified_ns = 0;  ///< time of the last change, nanoseconds since an epoch of the file system's own
 };
 
-/// Where checkpoints live. The local file system below is one; a user can add a store, and the tests add one that fails on purpose.
-/// Implementations may be called by any number of threads. Every function throws IoError when the operation fails.
+/// Where checkpoints live. The local file system below is one; a user can add a store, and the tests add one that fails on
+/// purpose. Implementations may be called by any number of threads. Every function throws IoError when the operation fails.
 ///
-/// What the commit protocol relies on, and nothing more: data is lost in a power failure unless `sync` returned; a created, renamed
-/// or removed name may be lost unless `sync_folder` of its folder returned; `rename` replaces its target in one step.
+/// What the commit protocol relies on, and nothing more: data is lost in a power failure unless `sync` returned; a created,
+/// renamed or removed name may be lost unless `sync_folder` of its folder returned; `rename` replaces its target in one step.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
@@ -84,10 +84,12 @@ class FileSystem {
 /// The file system of this machine.
 std::shared_ptr<FileSystem> local_file_system();
 
-/// Replaces the content of `path` by what `write` writes, so that a crash or power failure leaves the old or the new content, never a
-/// mixture: a temporary file in the same folder, fsync, rename, fsync of the folder. Returns when the new content is durable; with
-/// `durable` false, when it is in place. Throws IoError and what `write` throws; then `path` is as it was, unless the last step failed.
-void commit_file(FileSystem& files, const std::filesystem::path& path, bool durable, const std::function<void(WritableFile&)>& write);
+/// Replaces the content of `path` by what `write` writes, so that a crash or power failure leaves the old or the new content,
+/// never a mixture: a temporary file in the same folder, fsync, rename, fsync of the folder. Returns when the new content is
+/// durable; with `durable` false, when it is in place. Throws IoError and what `write` throws; then `path` is as it was, unless
+/// the last step failed.
+void commit_file(FileSystem& files, const std::filesystem::path& path, bool durable,
+                 const std::function<void(WritableFile&)>& write);
 
 /// `commit_file` of a text.
 void write_file_durably(FileSystem& files, const std::filesystem::path& path, std::string_view content);

@@ -35,8 +35,8 @@ struct Builders {
   std::function<std::vector<hooks::PeriodicWriter::NamedWriter>(DefaultTrainer&)> writers;
 };
 
-/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, PeriodicCheckpointer, EvalHook and
-/// PeriodicWriter with `default_writers`, and on a terminal the live line.
+/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, PeriodicCheckpointer,
+/// EvalHook and PeriodicWriter with `default_writers`, and on a terminal the live line.
 Builders default_builders();
 
 /// Evaluates models on the data sets of DATASETS.TEST. Loop thread only; all ranks. Data is opened by the constructor.
@@ -44,7 +44,8 @@ class Tester {
  public:
   Tester(const Config& config, std::shared_ptr<Group> group, const Builders& builders);
   ~Tester();
-  /// {task: {metric: number}} for one data set, {data set: {task: …}} for several, on the main process; empty elsewhere. Logs the results.
+  /// {task: {metric: number}} for one data set, {data set: {task: …}} for several, on the main process; empty elsewhere. Logs the
+  /// results.
   Dict test(Model& model);
   bool empty() const noexcept { return sets_.empty(); }
 
@@ -58,8 +59,9 @@ class Tester {
   std::vector<TestSet> sets_;
 };
 
-/// A whole training run made from a config: model, optimizer, schedule, data, checkpoints, evaluation and reports. Loop thread only,
-/// but for `request_stop`. The constructor builds everything, so what is wrong with the config or the data is said before the first step.
+/// A whole training run made from a config: model, optimizer, schedule, data, checkpoints, evaluation and reports. Loop thread
+/// only, but for `request_stop`. The constructor builds everything, so what is wrong with the config or the data is said before
+/// the first step.
 ///
 /// State: {"iteration", "hooks", "_trainer": {"iteration", "optimizer"}}, as Detectron2 writes it.
 class DefaultTrainer : public TrainerBase {
@@ -67,11 +69,13 @@ class DefaultTrainer : public TrainerBase {
   explicit DefaultTrainer(const Config& config, std::shared_ptr<Group> group = nullptr, Builders builders = default_builders());
   ~DefaultTrainer() override;
 
-  /// With `resume` and a checkpoint in OUTPUT_DIR: goes on from the last one. Otherwise loads the weights of MODEL.WEIGHTS, if any.
+  /// With `resume` and a checkpoint in OUTPUT_DIR: goes on from the last one. Otherwise loads the weights of MODEL.WEIGHTS, if
+  /// any.
   void resume_or_load(bool resume = true);
 
   using TrainerBase::train;
-  /// Trains from `start_iter()` to SOLVER.MAX_ITER. Returns the results of the last evaluation on the main process, else an empty Dict.
+  /// Trains from `start_iter()` to SOLVER.MAX_ITER. Returns the results of the last evaluation on the main process, else an empty
+  /// Dict.
   Dict train();
   /// Evaluates the model on DATASETS.TEST and keeps the results.
   Dict test();
@@ -106,8 +110,8 @@ class DefaultTrainer : public TrainerBase {
   Dict last_results_;
 };
 
-/// Detectron2's three: the lines of the log, `metrics.json` and TensorBoard events, all in `output_dir`. On a terminal the first goes to
-/// the log file alone, since the live line shows the same.
+/// Detectron2's three: the lines of the log, `metrics.json` and TensorBoard events, all in `output_dir`. On a terminal the first
+/// goes to the log file alone, since the live line shows the same.
 std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::string& output_dir, std::int64_t max_iter);
 
 }  // namespace treadle

@@ -16,8 +16,8 @@ namespace treadle {
 
 struct ImageClassifierOptions;
 
-/// What the keys of a config say to each room. Pure functions; any thread. They throw ConfigError that names the key when a value has
-/// another type or makes no sense.
+/// What the keys of a config say to each room. Pure functions; any thread. They throw ConfigError that names the key when a value
+/// has another type or makes no sense.
 
 /// MODEL.BACKBONE.NAME, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
 ImageClassifierOptions model_options(const Config& config);

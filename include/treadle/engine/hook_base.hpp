@@ -19,8 +19,8 @@ class TrainerBase;
 ///     hook.after_train(trainer)        // always, after an exception too: see trainer.outcome()
 ///
 /// What a hook needs besides the facts of the loop (model, optimizer, checkpointer) it gets in its constructor, by reference.
-/// All ranks register the same hooks in the same order, so collectives are legal inside; whether this is the main process is asked
-/// where something is written. After a failure the group is broken and collectives throw.
+/// All ranks register the same hooks in the same order, so collectives are legal inside; whether this is the main process is
+/// asked where something is written. After a failure the group is broken and collectives throw.
 class HookBase : public Stateful {
  public:
   HookBase() = default;

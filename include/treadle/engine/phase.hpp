@@ -23,11 +23,11 @@ enum class Phase {
 /// - What judges results comes after what computes them, and its file after the regular one.
 /// - Reports come last, or they would lack what is recorded behind them.
 inline constexpr std::array kPhaseOrder = {
-    std::pair{Phase::timing, Phase::checkpoint},       std::pair{Phase::timing, Phase::evaluation},
-    std::pair{Phase::timing, Phase::best_checkpoint},  std::pair{Phase::timing, Phase::reporting},
-    std::pair{Phase::schedule, Phase::checkpoint},     std::pair{Phase::schedule, Phase::evaluation},
-    std::pair{Phase::schedule, Phase::best_checkpoint}, std::pair{Phase::schedule, Phase::reporting},
-    std::pair{Phase::statistics, Phase::checkpoint},   std::pair{Phase::statistics, Phase::evaluation},
+    std::pair{Phase::timing, Phase::checkpoint},          std::pair{Phase::timing, Phase::evaluation},
+    std::pair{Phase::timing, Phase::best_checkpoint},     std::pair{Phase::timing, Phase::reporting},
+    std::pair{Phase::schedule, Phase::checkpoint},        std::pair{Phase::schedule, Phase::evaluation},
+    std::pair{Phase::schedule, Phase::best_checkpoint},   std::pair{Phase::schedule, Phase::reporting},
+    std::pair{Phase::statistics, Phase::checkpoint},      std::pair{Phase::statistics, Phase::evaluation},
     std::pair{Phase::statistics, Phase::best_checkpoint}, std::pair{Phase::statistics, Phase::reporting},
     std::pair{Phase::checkpoint, Phase::best_checkpoint}, std::pair{Phase::checkpoint, Phase::reporting},
     std::pair{Phase::evaluation, Phase::best_checkpoint}, std::pair{Phase::evaluation, Phase::reporting},
@@ -43,7 +43,8 @@ constexpr bool must_precede(Phase first, Phase second) noexcept {
 }
 
 constexpr std::string_view to_string(Phase phase) noexcept {
-  constexpr std::string_view names[] = {"timing", "schedule", "statistics", "checkpoint", "evaluation", "best checkpoint", "reporting", "any"};
+  constexpr std::string_view names[] = {"timing",     "schedule",        "statistics", "checkpoint",
+                                        "evaluation", "best checkpoint", "reporting",  "any"};
   return names[static_cast<std::size_t>(phase)];
 }
 

@@ -11,14 +11,15 @@ class Module;
 
 namespace treadle {
 
-/// What a checkpoint needs beyond Detectron2's layout so that a resumed run goes on in the same bits; saved under the key "treadle":
+/// What a checkpoint needs beyond Detectron2's layout so that a resumed run goes on in the same bits; saved under the key
+/// "treadle":
 ///
 ///     {"version": 1, "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"},
 ///      "ranks": [one per rank: {"rng": ATen's default generators, "loader": the source's state, "buffers": the model's}]}
 ///
-/// Loop thread only. `state_dict` gathers from all ranks and is a collective. Trainer, source and model are borrowed. Loading gives
-/// every rank its own entry; in a group of another size, ranks without one take the loader state of rank 0, keep their buffers as the
-/// model was loaded, and warn that random numbers start anew.
+/// Loop thread only. `state_dict` gathers from all ranks and is a collective. Trainer, source and model are borrowed. Loading
+/// gives every rank its own entry; in a group of another size, ranks without one take the loader state of rank 0, keep their
+/// buffers as the model was loaded, and warn that random numbers start anew.
 class RunRecord final : public Stateful {
  public:
   /// `source` may be null when the batches have no state; `skip` names buffers that stay out of checkpoints.

@@ -26,14 +26,15 @@ void validate(const SimpleTrainerOptions& options);
 
 /// The plain training step: one batch, the model's losses, their sum differentiated, one optimizer step. Loop thread only.
 ///
-/// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for the batch), "total_loss" and each loss.
-/// Throws NonFiniteError, before the optimizer runs, on every rank when a loss of any rank is NaN or infinite; Error when the source
-/// ends, or when the losses are empty, not scalar, or need no gradient.
-/// The model is put into training mode by the constructor and shared; source and optimizer are borrowed. A batch is moved to the device
-/// of the model's first parameter. State: that of TrainerBase and "optimizer".
+/// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for the batch), "total_loss" and each
+/// loss. Throws NonFiniteError, before the optimizer runs, on every rank when a loss of any rank is NaN or infinite; Error when
+/// the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by the
+/// constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
+/// State: that of TrainerBase and "optimizer".
 class SimpleTrainer : public TrainerBase {
  public:
-  SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer, SimpleTrainerOptions options = {});
+  SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
+                SimpleTrainerOptions options = {});
   ~SimpleTrainer() override;
 
   void run_step() override { run_step_for(*this); }

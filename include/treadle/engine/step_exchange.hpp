@@ -14,14 +14,14 @@ using NamedNumbers = std::vector<std::pair<std::string, double>>;
 
 /// What every rank decides alike from the facts of all ranks. Losses carry the names of this rank.
 struct StepVerdict {
-  NamedNumbers losses;     ///< mean over the ranks, summed as numpy's mean does
-  double data_time = 0;    ///< seconds: the maximum over the ranks
-  bool finite = true;      ///< false when any rank's step was not finite
-  bool stop = false;       ///< true when any rank asked to stop
+  NamedNumbers losses;   ///< mean over the ranks, summed as numpy's mean does
+  double data_time = 0;  ///< seconds: the maximum over the ranks
+  bool finite = true;    ///< false when any rank's step was not finite
+  bool stop = false;     ///< true when any rank asked to stop
 };
 
-/// The one exchange of a step: each rank's facts travel as a row of numbers, started after the forward pass, waited for before the
-/// optimizer. Loop thread only. In one process nothing is sent.
+/// The one exchange of a step: each rank's facts travel as a row of numbers, started after the forward pass, waited for before
+/// the optimizer. Loop thread only. In one process nothing is sent.
 class StepExchange {
  public:
   /// Sends this rank's losses, data time in seconds, and requests. Throws CommError when an exchange is under way.

@@ -16,12 +16,14 @@
 
 namespace treadle {
 
-/// How a run stands. `completed`: max_iter was reached. `stopped`: it ended earlier because somebody asked. `failed`: an exception.
+/// How a run stands. `completed`: max_iter was reached. `stopped`: it ended earlier because somebody asked. `failed`: an
+/// exception.
 enum class Outcome { not_started, running, completed, stopped, failed };
 
 std::string_view to_string(Outcome outcome) noexcept;
 
-/// The point of a run that a state belongs to: the last iteration whose step is complete, and how far its `after_step` calls had come.
+/// The point of a run that a state belongs to: the last iteration whose step is complete, and how far its `after_step` calls had
+/// come.
 struct Position {
   std::int64_t iteration = -1;
   /// The index of the last hook whose `after_step` belongs to the state: the hook that saved, or the last of all.
@@ -31,14 +33,16 @@ struct Position {
 };
 
 struct TrainerOptions {
-  std::shared_ptr<Group> group;  ///< the processes that train together; null for this one alone
-  EventStorageOptions events;
+  std::shared_ptr<Group> group{};  ///< the processes that train together; null for this one alone
+  EventStorageOptions events{};
 };
 
-/// A training loop with hooks; it assumes nothing but a loop. Derived classes write `run_step`. Loop thread only, but for `request_stop`.
+/// A training loop with hooks; it assumes nothing but a loop. Derived classes write `run_step`. Loop thread only, but for
+/// `request_stop`.
 ///
-/// State: {"iteration", "hooks": {key: state}}, as Detectron2 writes it. "iteration" is the last complete one; a resumed run starts
-/// behind it. State of a hook that is not registered is warned about, kept, and given to a hook registered later under that key.
+/// State: {"iteration", "hooks": {key: state}}, as Detectron2 writes it. "iteration" is the last complete one; a resumed run
+/// starts behind it. State of a hook that is not registered is warned about, kept, and given to a hook registered later under
+/// that key.
 class TrainerBase : public Stateful {
  public:
   explicit TrainerBase(TrainerOptions options = {});
@@ -46,7 +50,8 @@ class TrainerBase : public Stateful {
   TrainerBase(const TrainerBase&) = delete;
   TrainerBase& operator=(const TrainerBase&) = delete;
 
-  /// The iteration under way; in `after_train` the one after the last complete one, so equal to `max_iter` when the run is complete.
+  /// The iteration under way; in `after_train` the one after the last complete one, so equal to `max_iter` when the run is
+  /// complete.
   std::int64_t iter() const noexcept { return iter_; }
   /// The first iteration of this run; after a state was loaded, the one to go on with.
   std::int64_t start_iter() const noexcept { return start_iter_; }
@@ -74,7 +79,8 @@ class TrainerBase : public Stateful {
   std::vector<std::string> hook_keys() const;
 
   /// Runs the iterations [start_iter, max_iter). An exception is logged with its iteration and thrown on after every hook's
-  /// `after_train` has run; a further one thrown there is logged. Throws Error when it is already running or max_iter < start_iter.
+  /// `after_train` has run; a further one thrown there is logged. Throws Error when it is already running or max_iter <
+  /// start_iter.
   void train(std::int64_t start_iter, std::int64_t max_iter);
 
   /// One step: everything between `before_step` and `after_step`.
@@ -93,15 +99,15 @@ class TrainerBase : public Stateful {
   /// Why the run is stopping or was stopped, on the rank that asked; empty otherwise.
   std::string stop_reason() const;
 
-  /// For `run_step`: sends this rank's facts after the forward pass, and waits for the verdict of all before the optimizer. A step that
-  /// does not call them has its stop request exchanged behind it.
+  /// For `run_step`: sends this rank's facts after the forward pass, and waits for the verdict of all before the optimizer. A
+  /// step that does not call them has its stop request exchanged behind it.
   void start_exchange(const NamedNumbers& losses, double data_time, bool finite);
   const StepVerdict& finish_exchange();
 
   /// What a state taken now belongs to.
   Position position() const;
-  /// Makes `train(position.iteration + 1, …)` go on from `position`: when `before_train` is done, `restore` is called (it puts back
-  /// random numbers), then `after_step` of the hooks behind.
+  /// Makes `train(position.iteration + 1, …)` go on from `position`: when `before_train` is done, `restore` is called (it puts
+  /// back random numbers), then `after_step` of the hooks behind.
   void resume_at(Position position, std::function<void()> restore);
 
   Dict state_dict() const override;
@@ -137,8 +143,8 @@ class TrainerBase : public Stateful {
   std::int64_t iter_ = 0;
   std::int64_t start_iter_ = 0;
   std::int64_t max_iter_ = 0;
-  std::int64_t completed_ = -1;                // the last iteration whose run_step is complete
-  std::optional<std::size_t> in_after_step_;   // the hook whose after_step is running
+  std::int64_t completed_ = -1;               // the last iteration whose run_step is complete
+  std::optional<std::size_t> in_after_step_;  // the hook whose after_step is running
   Outcome outcome_ = Outcome::not_started;
   std::optional<Resume> resume_;
   std::exception_ptr after_train_failure_;

@@ -13,8 +13,8 @@ struct ClassificationEvaluatorOptions {
 };
 
 /// Accuracy of predictions {"scores": [num_classes]} against the field "label". Loop thread only.
-/// Results in percent: "accuracy" (top 1) and, with more than 5 classes, "top5_accuracy"; "num_samples". A sample of an id seen before
-/// (a padded last batch) counts once, so the results do not depend on the number of ranks. No samples: FormatError.
+/// Results in percent: "accuracy" (top 1) and, with more than 5 classes, "top5_accuracy"; "num_samples". A sample of an id seen
+/// before (a padded last batch) counts once, so the results do not depend on the number of ranks. No samples: FormatError.
 class ClassificationEvaluator final : public DatasetEvaluator {
  public:
   explicit ClassificationEvaluator(ClassificationEvaluatorOptions options = {});

@@ -8,7 +8,8 @@
 
 namespace treadle {
 
-/// Results with nested names joined by "/", in order: {"a": {"b": 1}} gives "a/b". Throws FormatError that names what is no number.
+/// Results with nested names joined by "/", in order: {"a": {"b": 1}} gives "a/b". Throws FormatError that names what is no
+/// number.
 std::vector<std::pair<std::string, double>> flatten_results_dict(const Dict& results);
 
 /// Logs each task's metrics as Detectron2 does, ready to be pasted into a spreadsheet: `copypaste: Task: …`, names, numbers.

@@ -8,12 +8,12 @@ namespace treadle::hooks {
 
 /// The calls of a CallbackHook; each may be empty.
 struct Callbacks {
-  std::function<void(TrainerBase&)> before_train;
-  std::function<void(TrainerBase&)> after_train;
-  std::function<void(TrainerBase&)> before_step;
-  std::function<void(TrainerBase&)> after_backward;
-  std::function<void(TrainerBase&)> after_step;
-  std::function<void(TrainerBase&)> registered;
+  std::function<void(TrainerBase&)> before_train{};
+  std::function<void(TrainerBase&)> after_train{};
+  std::function<void(TrainerBase&)> before_step{};
+  std::function<void(TrainerBase&)> after_backward{};
+  std::function<void(TrainerBase&)> after_step{};
+  std::function<void(TrainerBase&)> registered{};
 };
 
 /// A hook made of functions. Loop thread only.

@@ -13,9 +13,10 @@ struct EvalHookOptions {
 /// Throws ConfigError that names the field.
 void validate(const EvalHookOptions& options);
 
-/// Calls a function that evaluates, and records its results (nested Dicts of numbers, names joined by "/") as scalars that are not smoothed.
-/// It runs every `period` iterations but the last, and at the end of a run that is complete, never after a failure or a stop. Loop
-/// thread only; all ranks call the function, the results of the main process count. Throws FormatError that names a result that is no number.
+/// Calls a function that evaluates, and records its results (nested Dicts of numbers, names joined by "/") as scalars that are
+/// not smoothed. It runs every `period` iterations but the last, and at the end of a run that is complete, never after a failure
+/// or a stop. Loop thread only; all ranks call the function, the results of the main process count. Throws FormatError that names
+/// a result that is no number.
 class EvalHook final : public HookBase {
  public:
   /// Throws Error when `evaluate` is empty.

@@ -6,9 +6,9 @@
 
 namespace treadle::hooks {
 
-/// Records "time", the seconds of each step with the hooks in front of this one, and logs the speed of the run at its end. Loop thread only.
-/// The first `warmup_iter` iterations are left out of both; a resumed run, which has a record to go on with, leaves them out of its speed
-/// alone. Register it first.
+/// Records "time", the seconds of each step with the hooks in front of this one, and logs the speed of the run at its end. Loop
+/// thread only. The first `warmup_iter` iterations are left out of both; a resumed run, which has a record to go on with, leaves
+/// them out of its speed alone. Register it first.
 class IterationTimer final : public HookBase {
  public:
   /// `clock` gives seconds and is replaced by tests. Throws ConfigError when `warmup_iter` is negative.
@@ -22,9 +22,9 @@ class IterationTimer final : public HookBase {
  private:
   std::int64_t warmup_iter_;
   std::function<double()> clock_;
-  double start_ = 0;          // of the run, after the warm-up
+  double start_ = 0;  // of the run, after the warm-up
   double step_start_ = 0;
-  double steps_total_ = 0;    // seconds in steps, after the warm-up
+  double steps_total_ = 0;  // seconds in steps, after the warm-up
   bool step_open_ = false;
 };
 

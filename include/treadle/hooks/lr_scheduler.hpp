@@ -16,7 +16,8 @@ namespace treadle::hooks {
 class LRScheduler final : public HookBase {
  public:
   /// Both are borrowed; the schedule must be one of this optimizer.
-  LRScheduler(torch::optim::Optimizer& optimizer, treadle::LRScheduler& scheduler) : optimizer_(optimizer), scheduler_(scheduler) {}
+  LRScheduler(torch::optim::Optimizer& optimizer, treadle::LRScheduler& scheduler)
+      : optimizer_(optimizer), scheduler_(scheduler) {}
   Phase phase() const override { return Phase::schedule; }
   void before_train(TrainerBase& trainer) override;
   void after_step(TrainerBase& trainer) override;

@@ -15,15 +15,15 @@ class Checkpointer;
 namespace treadle::hooks {
 
 struct PeriodicCheckpointerOptions {
-  std::int64_t period = 5000;              ///< iterations from save to save, at least 1
+  std::int64_t period = 5000;               ///< iterations from save to save, at least 1
   std::optional<std::int64_t> max_to_keep;  ///< periodic checkpoints kept, at least 1; without a value all
   std::string file_prefix = "model";
 };
 /// Throws ConfigError that names the field.
 void validate(const PeriodicCheckpointerOptions& options);
 
-/// Saves `model_0000999` after iteration 999 and so on, `model_final` after the last one, and, when the run is stopped early, the iteration
-/// it stopped at. Loop thread only; all ranks. The checkpointer is borrowed.
+/// Saves `model_0000999` after iteration 999 and so on, `model_final` after the last one, and, when the run is stopped early, the
+/// iteration it stopped at. Loop thread only; all ranks. The checkpointer is borrowed.
 class PeriodicCheckpointer final : public HookBase {
  public:
   explicit PeriodicCheckpointer(Checkpointer& checkpointer, PeriodicCheckpointerOptions options = {});

@@ -10,9 +10,9 @@
 
 namespace treadle::hooks {
 
-/// Lets writers write every `period` iterations and after the last, and closes them at the end. Loop thread only; on ranks other than the
-/// main process it does nothing. A writer that the operating system refuses is paused with one warning. State: that of each writer by
-/// its name, taken before the lines of the end of a stopped run, so that a resumed run replaces them.
+/// Lets writers write every `period` iterations and after the last, and closes them at the end. Loop thread only; on ranks other
+/// than the main process it does nothing. A writer that the operating system refuses is paused with one warning. State: that of
+/// each writer by its name, taken before the lines of the end of a stopped run, so that a resumed run replaces them.
 class PeriodicWriter final : public HookBase {
  public:
   using NamedWriter = std::pair<std::string, std::unique_ptr<EventWriter>>;

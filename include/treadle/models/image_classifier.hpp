@@ -10,11 +10,11 @@ namespace treadle {
 
 /// What a backbone is built from. Which fields count depends on the backbone.
 struct BackboneOptions {
-  std::string name = "SmallCnn";      ///< a registered backbone
-  std::int64_t in_channels = 1;       ///< of the images, at least 1
-  std::int64_t image_size = 28;       ///< height and width in pixels; SmallCnn needs at least 4
-  std::int64_t num_classes = 10;      ///< outputs, at least 2
-  double dropout = 0.25;              ///< probability in [0, 1) of zeroing an activation of the hidden layer
+  std::string name = "SmallCnn";  ///< a registered backbone
+  std::int64_t in_channels = 1;   ///< of the images, at least 1
+  std::int64_t image_size = 28;   ///< height and width in pixels; SmallCnn needs at least 4
+  std::int64_t num_classes = 10;  ///< outputs, at least 2
+  double dropout = 0.25;          ///< probability in [0, 1) of zeroing an activation of the hidden layer
 };
 void validate(const BackboneOptions& options);
 
@@ -29,8 +29,9 @@ void validate(const ImageClassifierOptions& options);
 
 /// Classifies images. Loop thread only.
 ///
-/// Reads "image" (uint8 or float on the scale 0…255, [N, C, H, W]) and, for losses, "label" (int64, [N]). Losses: {"loss_cls": mean
-/// cross entropy}. Predictions: {"scores": probabilities, [num_classes]} per sample. Its parameters are those of its `backbone`.
+/// Reads "image" (uint8 or float on the scale 0…255, [N, C, H, W]) and, for losses, "label" (int64, [N]). Losses: {"loss_cls":
+/// mean cross entropy}. Predictions: {"scores": probabilities, [num_classes]} per sample. Its parameters are those of its
+/// `backbone`.
 class ImageClassifier final : public Model {
  public:
   explicit ImageClassifier(const ImageClassifierOptions& options);

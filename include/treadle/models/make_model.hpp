@@ -8,9 +8,10 @@
 
 namespace treadle {
 
-/// A Model that owns no parameters of its own: those of `module` stand in it under the names they have in `module`, and stay the same
-/// tensors. Mode (train, eval) and device of the two go together. The module must be complete: what it registers later is not seen.
-/// `predict` may be empty; calling `Model::predict` then throws Error. Throws Error when `module` is null or `losses` is empty.
+/// A Model that owns no parameters of its own: those of `module` stand in it under the names they have in `module`, and stay the
+/// same tensors. Mode (train, eval) and device of the two go together. The module must be complete: what it registers later is
+/// not seen. `predict` may be empty; calling `Model::predict` then throws Error. Throws Error when `module` is null or `losses`
+/// is empty.
 std::shared_ptr<Model> adapt_module(std::shared_ptr<torch::nn::Module> module, std::function<LossDict(const Batch&)> losses,
                                     std::function<List(const Batch&)> predict = nullptr);
 

@@ -14,8 +14,8 @@ namespace treadle {
 using LossDict = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// A module that Treadle can train: it computes its own losses and its own predictions. Loop thread only.
-/// Held as `std::shared_ptr<Model>`, since LibTorch shares modules. A model that lacks a field of the batch throws FormatError that
-/// says which fields it was given (`Batch::tensor` does).
+/// Held as `std::shared_ptr<Model>`, since LibTorch shares modules. A model that lacks a field of the batch throws FormatError
+/// that says which fields it was given (`Batch::tensor` does).
 class Model : public torch::nn::Module {
  public:
   using torch::nn::Module::Module;
