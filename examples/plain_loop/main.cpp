@@ -23,11 +23,15 @@ int main() {
 
   SimpleTrainer trainer(model, *source, optimizer);
   trainer.add_hook<hooks::IterationTimer>();
-  trainer.add_hook<hooks::EvalHook>([&] { return Dict{{"weights", net->parameters()[0].norm().item<double>()}}; },
-                                    hooks::EvalHookOptions{.period = 500});
+  trainer.add_hook<hooks::EvalHook>(
+      [&, x = torch::linspace(-3, 3, 200).unsqueeze(1)] {
+        torch::NoGradGuard no_gradients;
+        return Dict{{"validation", Dict{{"mse", torch::mse_loss(net->forward(x), x.sin()).item<double>()}}}};
+      },
+      hooks::EvalHookOptions{.period = 500});
   trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_step = [](TrainerBase& t) {
     if (t.iter() % 250 == 0) std::cout << "iteration " << t.iter() << ": " << t.storage().history("mse").latest() << "\n";
   }});
   trainer.train(0, 1500);
-  std::cout << "fitted: mean squared error " << trainer.storage().history("mse").median(100) << "\n";
+  std::cout << "fitted: mean squared error " << trainer.storage().history("validation/mse").latest() << "\n";
 }

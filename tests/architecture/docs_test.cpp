@@ -1,3 +1,4 @@
+#include "source_text.hpp"
 #include "violations.hpp"
 
 /// `make docs` runs these alone.
@@ -7,6 +8,12 @@ namespace {
 const Root kRoot = TREADLE_SOURCE_DIR;
 
 TEST(Docs, EveryRoomHasItsParagraph) { expect_none(undescribed_rooms(kRoot)); }
+
+TEST(Docs, TheProgramInTheReadmeIsTheExample) {
+  const std::string program = read_file(kRoot / "examples/plain_loop/main.cpp");
+  ASSERT_FALSE(program.empty());
+  EXPECT_NE(read_file(kRoot / "README.md").find("```cpp\n" + program + "```"), std::string::npos);
+}
 
 TEST(Docs, LinksAndNamedFilesExist) { expect_none(broken_references(kRoot)); }
 
