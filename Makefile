@@ -20,7 +20,7 @@ export TORCH_PREFIX
 
 help:
 	@echo 'make setup    install what is missing: Debian packages, and LibTorch in .venv'
-	@echo 'make build    the release build in build/release; the command is build/release/bin/treadle'
+	@echo 'make build    the release build in build/release: the command build/release/bin/treadle, and the examples'
 	@echo 'make demo     set up, build, train a small network on Fashion-MNIST, show the result'
 	@echo 'make test     set up, build, run every test'
 	@echo 'make lint     formatting, clang-tidy, every public header alone (CHANGED=1: changed files only; FILES="a.cpp …")'
@@ -37,15 +37,16 @@ setup:
 
 build: setup
 	@$(call configure,OFF)
-	@$(compile)
+	@$(compile) --target treadle_product
 
-# The demo needs the command alone, which takes half the time of building the tests too.
 demo: setup
 	@$(call configure,OFF)
 	@$(compile) --target treadle_command
 	@$(release)/bin/treadle train --config-file configs/fashion_mnist_cnn.yaml
 
-test: build
+test: setup
+	@$(call configure,OFF)
+	@$(compile)
 	@$(ctest)
 
 lint: setup
@@ -59,7 +60,9 @@ bench: setup
 	@$(compile)
 	@tools/bench.sh $(release)/benches
 
-stress: build
+stress: setup
+	@$(call configure,OFF)
+	@$(compile)
 	@TREADLE_STRESS=1 TRIALS=$(TRIALS) tools/test.sh $(release) --label-regex '^stress$$' --timeout 3600
 
 docs: setup
