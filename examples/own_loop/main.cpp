@@ -49,5 +49,6 @@ std::int64_t run_until(std::int64_t last_iter) {
 
 int main() {
   run_until(130);
-  std::cout << "went on from iteration " << run_until(200) << "\n";
+  const std::int64_t first_iter = run_until(200);
+  std::cout << "went on from iteration " << first_iter << "\n";
 }

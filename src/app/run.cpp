@@ -1,10 +1,10 @@
 #include <app/train_command.hpp>
+#include <base/exception_text.hpp>
 #include <treadle/app/run.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/text.hpp>
 
-#include <c10/util/Exception.h>
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -16,9 +16,8 @@ namespace {
 constexpr int kError = 1;
 constexpr int kWrongUsage = 2;
 
-void complain(std::string message) {
+void complain(const std::string& message) {
   set_status_line("");
-  for (char& c : message) c = c == '\n' ? ' ' : c;
   const std::string line = "treadle: error: " + message + "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
@@ -37,15 +36,13 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error, const std::v
   return kWrongUsage;
 }
 
-/// Runs `action`; every exception becomes one line, without the frames that LibTorch appends to its messages.
+/// Runs `action`; every exception becomes one line.
 template <class Action>
 int guarded(const Action& action) {
   try {
     return action();
-  } catch (const c10::Error& error) {
-    complain(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    complain(error.what());
+  } catch (...) {
+    complain(exception_text(std::current_exception()));
   }
   return kError;
 }

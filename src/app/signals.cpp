@@ -14,13 +14,13 @@ namespace {
 // The handler may do little more than write to a pipe; the thread at its other end does the rest.
 std::array<int, 2> pipe_ends{-1, -1};
 constexpr unsigned char kEnd = 0;
+constexpr std::array kSignals = {SIGINT, SIGTERM};
 
 void forward(int number) {
   const int saved = errno;
   const auto byte = static_cast<unsigned char>(number);
   [[maybe_unused]] const auto written = ::write(pipe_ends[1], &byte, 1);
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  for (int each : kSignals) std::signal(each, SIG_DFL);
   errno = saved;
 }
 
@@ -36,13 +36,15 @@ void handle(int number, void (*handler)(int)) {
 SignalWatch::SignalWatch(std::function<void(int)> on_signal) : on_signal_(std::move(on_signal)) {
   if (pipe2(pipe_ends.data(), O_CLOEXEC) != 0) throw IoError("make a pipe for", "signals", errno);
   thread_ = std::thread([this] { watch(); });
-  handle(SIGINT, forward);
-  handle(SIGTERM, forward);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    sigaction(kSignals[i], nullptr, &before_[i]);
+    // A job in the background ignores SIGINT, and goes on doing so.
+    if (before_[i].sa_handler != SIG_IGN) handle(kSignals[i]);
+  }
 }
 
 SignalWatch::~SignalWatch() {
-  handle(SIGINT, SIG_DFL);
-  handle(SIGTERM, SIG_DFL);
+  for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
   [[maybe_unused]] const auto written = ::write(pipe_ends[1], &kEnd, 1);
   thread_.join();
   ::close(pipe_ends[0]);

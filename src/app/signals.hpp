@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <csignal>
 #include <functional>
 #include <thread>
 
@@ -19,6 +21,7 @@ class SignalWatch {
   void watch();
   std::function<void(int)> on_signal_;
   std::thread thread_;
+  std::array<struct sigaction, 2> before_{};
 };
 
 }  // namespace treadle

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 
 namespace treadle {
 namespace {
@@ -81,8 +82,20 @@ void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
   say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
 }
 
+/// Is there a run in the folder that `--resume` goes on with?
+bool goes_on(const TrainArguments& arguments, const Config& config) {
+  return arguments.resume && std::filesystem::exists(std::filesystem::path(config.get_string("OUTPUT_DIR")) / "last_checkpoint");
+}
+
 int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group) {
-  DefaultTrainer trainer(config, group);
+  Builders builders = default_builders();
+  // Writers are built last: by then whatever could be wrong with the config or the data has been said, and the earlier run is
+  // whole.
+  builders.writers = [&, build = builders.writers](DefaultTrainer& built) {
+    if (!goes_on(arguments, config)) set_aside_previous_run(config.get_string("OUTPUT_DIR"));
+    return build(built);
+  };
+  DefaultTrainer trainer(config, group, builders);
   trainer.resume_or_load(arguments.resume);
   if (arguments.resume && trainer.start_iter() == 0) {
     log_warning(fmt::format("--resume: there is no checkpoint in \"{}\"; training starts anew", config.get_string("OUTPUT_DIR")));
@@ -96,6 +109,10 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
   });
   const Dict results = trainer.train();
   if (trainer.outcome() == Outcome::stopped) {
+    if (trainer.iter() == 0) {
+      say("\nStopped before the first step: there is nothing to save.");
+      return signal_number != 0 ? kSignalStatus + signal_number : 0;
+    }
     say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1,
                     command(arguments, "--resume")));
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
@@ -127,7 +144,7 @@ int run_train(const TrainArguments& arguments) {
   Config config = read_config(arguments);
   config.freeze();
   const auto main = [&](std::shared_ptr<Group> group) {
-    default_setup(config, *group, {.command_line = arguments.command_line, .new_run = !arguments.resume && !arguments.eval_only});
+    default_setup(config, *group, {.command_line = arguments.command_line, .write_config = !arguments.eval_only});
     return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group);
   };
   return launch(main);

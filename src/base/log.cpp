@@ -196,7 +196,9 @@ LogCapture::LogCapture(Handler handler) : handler_(std::move(handler)) {
 
 LogCapture::~LogCapture() {
   std::lock_guard lock(state().mutex);
-  state().capture = previous_;
+  LogCapture** link = &state().capture;
+  while (*link != this) link = &(*link)->previous_;
+  *link = previous_;
 }
 
 }  // namespace treadle

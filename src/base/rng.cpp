@@ -103,7 +103,9 @@ Dict default_generator_state() {
 void check_default_generator_state(const Dict& state) {
   const ValueView view(state);
   const at::Tensor& cpu = view["cpu"].as_tensor();
-  if (cpu.scalar_type() != at::kByte) view["cpu"].fail("expected a tensor of bytes");
+  for (const auto& entry : state) {
+    if (view[entry.key].as_tensor().scalar_type() != at::kByte) view[entry.key].fail("expected a tensor of bytes");
+  }
   // A trial on a generator nobody uses shows whether ATen takes the bytes.
   try {
     at::Generator trial = at::make_generator<at::CPUGeneratorImpl>(0);

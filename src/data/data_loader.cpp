@@ -1,3 +1,4 @@
+#include <base/exception_text.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/data/data_loader.hpp>
@@ -27,18 +28,6 @@ namespace {
 
 /// Separates the randomness of samples from whatever else a program draws from the same seed.
 constexpr std::uint64_t sample_stream = 0x73616d706c657300;  // "samples"
-
-std::string text_of(const std::exception_ptr& exception) {
-  try {
-    std::rethrow_exception(exception);
-  } catch (const c10::Error& error) {
-    return error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    return error.what();
-  } catch (...) {
-    return "an exception that is no std::exception";
-  }
-}
 
 /// What all batches of a loader are made from. Immutable.
 struct Recipe {
@@ -108,8 +97,8 @@ class BatchTask final : public LoaderWorkers::Task {
       return recipe_.options.transform ? recipe_.options.transform(std::move(sample), rng) : sample;
     } catch (...) {
       std::exception_ptr cause = std::current_exception();
-      throw SampleError(fmt::format("sample {} of \"{}\": {}", place.index, recipe_.options.name, text_of(cause)), place.index,
-                        cause);
+      throw SampleError(fmt::format("sample {} of \"{}\": {}", place.index, recipe_.options.name, exception_text(cause)),
+                        place.index, cause);
     }
   }
 

@@ -1,3 +1,4 @@
+#include <defaults/validate_as.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults/default_trainer.hpp>
@@ -19,14 +20,11 @@ namespace {
 
 constexpr std::int64_t kWriterPeriod = 20;
 
-/// The entry of a data set list under its config key, so that an unknown name is said with file and line.
 std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::string& key, const std::string& name) {
-  if (!dataset_catalog().contains(name)) {
-    try {
-      dataset_catalog().get(name);
-    } catch (const ConfigError& error) {
-      config.fail(key, error.what());
-    }
+  try {
+    dataset_catalog().get(name);
+  } catch (const ConfigError& error) {
+    config.fail(key, error.what());
   }
   return make_dataset(name, dataset_options(config));
 }
@@ -36,7 +34,9 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
   if (names.size() != 1) config.fail("DATASETS.TRAIN", "this version trains on exactly one data set");
   TrainLoaderOptions options = train_loader_options(config);
   options.name = names.front();
-  return build_train_loader(open_dataset(config, "DATASETS.TRAIN", names.front()), options, std::move(group));
+  auto dataset = open_dataset(config, "DATASETS.TRAIN", names.front());
+  return with_keys(config, {{"TrainLoaderOptions.total_batch_size", "SOLVER.IMS_PER_BATCH"}},
+                   [&] { return build_train_loader(std::move(dataset), options, std::move(group)); });
 }
 
 std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::string& name, std::shared_ptr<Group> group) {
@@ -88,9 +88,7 @@ std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::strin
 
 Builders default_builders() {
   Builders builders;
-  builders.model = [](const Config& config) {
-    return model_registry().get(config.get_string("MODEL.META_ARCHITECTURE"))(model_options(config));
-  };
+  builders.model = build_model;
   builders.optimizer = [](const Config& config, Model& model) { return build_optimizer(optimizer_options(config), model); };
   builders.lr_scheduler = [](const Config& config, torch::optim::Optimizer& optimizer) {
     return build_lr_scheduler(lr_scheduler_options(config), optimizer);

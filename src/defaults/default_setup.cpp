@@ -28,8 +28,12 @@ void write_whole(const fs::path& file, const std::string& text) {
   std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
   stream << text;
   stream.close();
-  if (!stream) throw IoError("write", temporary, errno ? errno : EIO, kOtherFolder);
-  fs::rename(temporary, file);
+  std::error_code code(stream ? 0 : (errno != 0 ? errno : EIO), std::generic_category());
+  if (!code) fs::rename(temporary, file, code);
+  if (!code) return;
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+  throw IoError("write", file, code.value(), kOtherFolder);
 }
 
 /// Permission bits do not tell (root, read-only file systems, full disks), so a file is made.
@@ -45,20 +49,6 @@ void make_writable_folder(const fs::path& folder) {
   ::close(descriptor);
   fs::remove(probe, code);
   if (!written) throw IoError("write in the output folder", folder, number, kOtherFolder);
-}
-
-void set_aside_previous_run(const fs::path& folder) {
-  bool found = false;
-  for (const char* name : {"metrics.json", "last_checkpoint"}) {
-    if (!fs::exists(folder / name)) continue;
-    fs::rename(folder / name, folder / (std::string(name) + ".previous"));
-    found = true;
-  }
-  if (!found) return;
-  log_warning(
-      fmt::format("\"{}\" holds an earlier run. A new one begins: its metrics.json and last_checkpoint are now *.previous, its "
-                  "checkpoints will be overwritten where names are equal. Use --resume to go on with a run instead.",
-                  folder.string()));
 }
 
 void open_log(const fs::path& folder, int rank) {
@@ -79,15 +69,32 @@ std::uint64_t seed_of(const Config& config, Group& group) {
 
 }  // namespace
 
+bool set_aside_previous_run(const fs::path& folder) {
+  if (!fs::exists(folder / "metrics.json") && !fs::exists(folder / "last_checkpoint")) return false;
+  int number = 1;
+  while (fs::exists(folder / fmt::format("previous-{}", number))) ++number;
+  const fs::path aside = folder / fmt::format("previous-{}", number);
+  fs::create_directories(aside);
+  for (const char* name : {"metrics.json", "last_checkpoint"}) {
+    if (fs::exists(folder / name)) fs::rename(folder / name, aside / name);
+  }
+  log_warning(
+      fmt::format("\"{}\" holds an earlier run. A new one begins: the metrics.json and last_checkpoint of the old one are now in "
+                  "\"{}\", its checkpoints are overwritten where names are equal. Use --resume to go on with a run instead.",
+                  folder.string(), aside.filename().string()));
+  return true;
+}
+
 void default_setup(const Config& config, Group& group, const SetupOptions& options) {
   const fs::path folder = config.get_string("OUTPUT_DIR");
   if (folder.empty()) config.fail("OUTPUT_DIR", "a folder is needed");
   if (group.is_main_process()) make_writable_folder(folder);
   group.synchronize();
   open_log(folder, group.get_rank());
-  if (options.new_run && group.is_main_process()) set_aside_previous_run(folder);
 
-  if (const std::int64_t threads = config.get_int("TREADLE.THREADS"); threads > 0) at::set_num_threads(static_cast<int>(threads));
+  const std::int64_t threads = config.get_int("TREADLE.THREADS");
+  if (threads < 0 || threads > 4096) config.fail("TREADLE.THREADS", "expected 1 to 4096 threads, or 0 for LibTorch's default");
+  if (threads > 0) at::set_num_threads(static_cast<int>(threads));
   if (config.get_bool("CUDNN_BENCHMARK")) at::globalContext().setBenchmarkCuDNN(true);
 
   log_block("Environment:", environment_report());
@@ -95,7 +102,7 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
   const std::string text = config.dump();
   log_block("Config:", text);
   if (group.is_main_process()) {
-    write_whole(folder / "config.yaml", text);
+    if (options.write_config) write_whole(folder / "config.yaml", text);
     log_info(fmt::format("Full config, log and checkpoints are in \"{}\"", folder.string()));
   }
 

@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/defaults/default_trainer.hpp>
@@ -6,7 +7,10 @@
 #include <treadle/evaluation/evaluator.hpp>
 #include <treadle/models/model.hpp>
 
+#include <fmt/format.h>
 #include <torch/optim/optimizer.h>
+
+#include <exception>
 
 namespace treadle {
 
@@ -34,14 +38,33 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   register_hooks(builders_.hooks(*this));
 }
 
-DefaultTrainer::~DefaultTrainer() = default;
+DefaultTrainer::~DefaultTrainer() { clear_hooks(); }
 
 std::vector<hooks::PeriodicWriter::NamedWriter> DefaultTrainer::build_writers() {
   if (!group().is_main_process()) return {};
   return builders_.writers(*this);
 }
 
-void DefaultTrainer::resume_or_load(bool resume) { checkpointer_->resume_or_load(config_.get_string("MODEL.WEIGHTS"), resume); }
+void DefaultTrainer::resume_or_load(bool resume) {
+  checkpointer_->resume_or_load(config_.get_string("MODEL.WEIGHTS"), resume);
+  if (start_iter() > 0 && !record_->loaded()) {
+    log_warning(
+        fmt::format("the checkpoint was not written by Treadle: training goes on at iteration {}, but the order of the data and "
+                    "random numbers start anew",
+                    start_iter()));
+  }
+}
+
+void DefaultTrainer::after_train() {
+  std::exception_ptr failure;
+  try {
+    inner_->after_train();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  TrainerBase::after_train();
+  if (failure) std::rethrow_exception(failure);
+}
 
 Dict DefaultTrainer::train() {
   const std::int64_t max_iter = config_.get_int("SOLVER.MAX_ITER");

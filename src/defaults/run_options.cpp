@@ -9,7 +9,9 @@ hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& c
   hooks::PeriodicCheckpointerOptions options;
   options.period = config.get_int("SOLVER.CHECKPOINT_PERIOD");
   if (options.period < 1) config.fail("SOLVER.CHECKPOINT_PERIOD", "at least 1 is needed");
-  if (const std::int64_t keep = config.get_int("TREADLE.CHECKPOINT.MAX_TO_KEEP"); keep > 0) options.max_to_keep = keep;
+  const std::int64_t keep = config.get_int("TREADLE.CHECKPOINT.MAX_TO_KEEP");
+  if (keep < 0) config.fail("TREADLE.CHECKPOINT.MAX_TO_KEEP", "at least 0 is needed (0 keeps all)");
+  if (keep > 0) options.max_to_keep = keep;
   return options;
 }
 
@@ -26,6 +28,12 @@ void refuse_unsupported(const Config& config) {
   }
   if (config.get_int("SOLVER.REFERENCE_WORLD_SIZE") != 0) {
     config.fail("SOLVER.REFERENCE_WORLD_SIZE", "this version does not scale by the number of processes; set it to 0");
+  }
+  if (config.get_int("VIS_PERIOD") != 0) config.fail("VIS_PERIOD", "this version draws no training data; set it to 0");
+  if (!config.get_string("FLOAT32_PRECISION").empty())
+    config.fail("FLOAT32_PRECISION", "this version does not set it; leave it empty");
+  if (const Value& expected = config.at("TEST.EXPECTED_RESULTS"); expected.is(Value::Type::list) && !expected.as_list().empty()) {
+    config.fail("TEST.EXPECTED_RESULTS", "this version does not compare results; leave it empty");
   }
   if (config.get_string("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler") {
     config.fail("DATALOADER.SAMPLER_TRAIN", "this version has \"TrainingSampler\" only");

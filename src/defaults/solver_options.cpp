@@ -1,31 +1,19 @@
 // What the config says to the room `solver`.
+#include <defaults/validate_as.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/defaults/options.hpp>
-
-#include <initializer_list>
-#include <string>
-#include <utility>
 
 namespace treadle {
 namespace {
 
-/// Says a field that is out of range under the key it came from, with the place of its value.
-template <class Options>
-void validate_as(const Config& config, const Options& options, std::initializer_list<std::pair<std::string, std::string>> keys) {
-  try {
-    validate(options);
-  } catch (const ConfigError& error) {
-    for (const auto& [field, key] : keys) {
-      if (error.key() == field) config.fail(key, error.what());
-    }
-    throw;
-  }
-}
-
 GradientClippingOptions clipping_options(const Config& config) {
   GradientClippingOptions clip;
   clip.enabled = config.get_bool("SOLVER.CLIP_GRADIENTS.ENABLED");
-  clip.type = clip_type_from_string(config.get_string("SOLVER.CLIP_GRADIENTS.CLIP_TYPE"));
+  try {
+    clip.type = clip_type_from_string(config.get_string("SOLVER.CLIP_GRADIENTS.CLIP_TYPE"));
+  } catch (const ConfigError& error) {
+    config.fail("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", error.what());
+  }
   clip.clip_value = config.get_double("SOLVER.CLIP_GRADIENTS.CLIP_VALUE");
   clip.norm_type = config.get_double("SOLVER.CLIP_GRADIENTS.NORM_TYPE");
   return clip;
@@ -43,6 +31,7 @@ WarmupMethod warmup_method(const Config& config) {
 OptimizerOptions optimizer_options(const Config& config) {
   OptimizerOptions options;
   options.name = config.get_string("TREADLE.SOLVER.OPTIMIZER");
+  require_registered(config, "TREADLE.SOLVER.OPTIMIZER", optimizers());
   options.base_lr = config.get_double("SOLVER.BASE_LR");
   options.weight_decay = config.get_double("SOLVER.WEIGHT_DECAY");
   options.weight_decay_norm = config.get_optional_double("SOLVER.WEIGHT_DECAY_NORM");
@@ -52,22 +41,24 @@ OptimizerOptions optimizer_options(const Config& config) {
   options.nesterov = config.get_bool("SOLVER.NESTEROV");
   options.fused = config.get_bool("TREADLE.SOLVER.FUSED");
   options.clip = clipping_options(config);
-  validate_as(config, options,
-              {{"OptimizerOptions.base_lr", "SOLVER.BASE_LR"},
-               {"OptimizerOptions.momentum", "SOLVER.MOMENTUM"},
-               {"OptimizerOptions.nesterov", "SOLVER.NESTEROV"},
-               {"OptimizerOptions.weight_decay", "SOLVER.WEIGHT_DECAY"},
-               {"OptimizerOptions.weight_decay_norm", "SOLVER.WEIGHT_DECAY_NORM"},
-               {"OptimizerOptions.weight_decay_bias", "SOLVER.WEIGHT_DECAY_BIAS"},
-               {"OptimizerOptions.bias_lr_factor", "SOLVER.BIAS_LR_FACTOR"},
-               {"GradientClippingOptions.clip_value", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"},
-               {"GradientClippingOptions.norm_type", "SOLVER.CLIP_GRADIENTS.NORM_TYPE"}});
+  with_keys(config,
+            {{"OptimizerOptions.base_lr", "SOLVER.BASE_LR"},
+             {"OptimizerOptions.momentum", "SOLVER.MOMENTUM"},
+             {"OptimizerOptions.nesterov", "SOLVER.NESTEROV"},
+             {"OptimizerOptions.weight_decay", "SOLVER.WEIGHT_DECAY"},
+             {"OptimizerOptions.weight_decay_norm", "SOLVER.WEIGHT_DECAY_NORM"},
+             {"OptimizerOptions.weight_decay_bias", "SOLVER.WEIGHT_DECAY_BIAS"},
+             {"OptimizerOptions.bias_lr_factor", "SOLVER.BIAS_LR_FACTOR"},
+             {"GradientClippingOptions.clip_value", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE"},
+             {"GradientClippingOptions.norm_type", "SOLVER.CLIP_GRADIENTS.NORM_TYPE"}},
+            [&] { validate(options); });
   return options;
 }
 
 LRSchedulerOptions lr_scheduler_options(const Config& config) {
   LRSchedulerOptions options;
   options.name = config.get_string("SOLVER.LR_SCHEDULER_NAME");
+  require_registered(config, "SOLVER.LR_SCHEDULER_NAME", param_schedulers());
   options.max_iter = config.get_int("SOLVER.MAX_ITER");
   if (options.max_iter < 1) config.fail("SOLVER.MAX_ITER", "at least 1 is needed");
   options.base_lr = config.get_double("SOLVER.BASE_LR");
@@ -79,15 +70,16 @@ LRSchedulerOptions lr_scheduler_options(const Config& config) {
   options.warmup_factor = config.get_double("SOLVER.WARMUP_FACTOR");
   options.warmup_method = warmup_method(config);
   options.rescale_interval = config.get_bool("SOLVER.RESCALE_INTERVAL");
-  validate_as(config, options,
-              {{"LRSchedulerOptions.base_lr", "SOLVER.BASE_LR"},
-               {"LRSchedulerOptions.base_lr_end", "SOLVER.BASE_LR_END"},
-               {"LRSchedulerOptions.gamma", "SOLVER.GAMMA"},
-               {"LRSchedulerOptions.steps", "SOLVER.STEPS"},
-               {"LRSchedulerOptions.num_decays", "SOLVER.NUM_DECAYS"},
-               {"LRSchedulerOptions.warmup_iters", "SOLVER.WARMUP_ITERS"},
-               {"LRSchedulerOptions.warmup_factor", "SOLVER.WARMUP_FACTOR"},
-               {"LRSchedulerOptions.rescale_interval", "SOLVER.RESCALE_INTERVAL"}});
+  with_keys(config,
+            {{"LRSchedulerOptions.base_lr", "SOLVER.BASE_LR"},
+             {"LRSchedulerOptions.base_lr_end", "SOLVER.BASE_LR_END"},
+             {"LRSchedulerOptions.gamma", "SOLVER.GAMMA"},
+             {"LRSchedulerOptions.steps", "SOLVER.STEPS"},
+             {"LRSchedulerOptions.num_decays", "SOLVER.NUM_DECAYS"},
+             {"LRSchedulerOptions.warmup_iters", "SOLVER.WARMUP_ITERS"},
+             {"LRSchedulerOptions.warmup_factor", "SOLVER.WARMUP_FACTOR"},
+             {"LRSchedulerOptions.rescale_interval", "SOLVER.RESCALE_INTERVAL"}},
+            [&] { validate(options); });
   return options;
 }
 

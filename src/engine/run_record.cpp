@@ -100,6 +100,7 @@ void RunRecord::load_state_dict(const Dict& state) {
         fmt::format("the checkpoint has no entry for rank {}: its random numbers start anew", trainer_.group().get_rank()));
   }
   trainer_.resume_at(read_position(ValueView(state)["position"]), std::move(restore));
+  loaded_ = true;
 }
 
 }  // namespace treadle

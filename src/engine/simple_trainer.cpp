@@ -107,14 +107,14 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
   const LossDict losses = model_->losses(batch);
   check_losses(losses, loop.iter());
   read_losses(losses, loss_values_);
-  loop.start_exchange(loss_values_, data_time, all_finite(loss_values_));
+  loop.start_exchange({.losses = loss_values_, .data_time = data_time, .finite = all_finite(loss_values_)});
 
   if (!options_.zero_grad_before_forward) optimizer_.zero_grad();
   sum_of(losses).backward();
   loop.after_backward();
 
   const StepVerdict& verdict = loop.finish_exchange();
-  if (!verdict.finite) throw NonFiniteError(loop.iter(), loss_values_);
+  if (!verdict.finite) throw NonFiniteError(loop.iter(), verdict.losses);
   record(loop, verdict, data_time);
   optimizer_.step();
 }

@@ -30,14 +30,14 @@ double mean_over_ranks(const StepRows& rows, std::size_t place) {
 
 }  // namespace
 
-void StepExchange::start(Group& group, const NamedNumbers& losses, double data_time, bool finite, bool stop) {
+void StepExchange::start(Group& group, const StepFacts& facts, bool stop) {
   if (started_)
     throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
-  row_.assign({stop ? 1.0 : 0.0, finite ? 1.0 : 0.0, 0.0, data_time});
-  verdict_.losses = losses;
+  row_.assign({stop ? 1.0 : 0.0, facts.finite ? 1.0 : 0.0, 0.0, facts.data_time});
+  verdict_.losses = facts.losses;
   if (group.get_world_size() > 1) {
-    row_[kNames] = fingerprint(losses);
-    for (const auto& [name, value] : losses) row_.push_back(value);
+    row_[kNames] = fingerprint(facts.losses);
+    for (const auto& [name, value] : facts.losses) row_.push_back(value);
     group.start_step_exchange(row_);
   }
   started_ = true;

@@ -1,3 +1,4 @@
+#include <base/exception_text.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/engine/trainer_base.hpp>
@@ -8,6 +9,22 @@
 #include <utility>
 
 namespace treadle {
+
+namespace {
+
+/// While it lives the list of hooks is being walked and must not change.
+class CallingHooks {
+ public:
+  explicit CallingHooks(bool& flag) : flag_(flag) { flag_ = true; }
+  ~CallingHooks() { flag_ = false; }
+  CallingHooks(const CallingHooks&) = delete;
+  CallingHooks& operator=(const CallingHooks&) = delete;
+
+ private:
+  bool& flag_;
+};
+
+}  // namespace
 
 std::string_view to_string(Outcome outcome) noexcept {
   constexpr std::string_view names[] = {"not started", "running", "completed", "stopped", "failed"};
@@ -40,6 +57,7 @@ void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
   }
   if (group_->is_broken()) group_->rebuild();
   exchange_.reset();
+  in_step_ = false;
   stop_verdict_ = false;
   after_train_failure_ = nullptr;
   iter_ = start_iter_ = start_iter;
@@ -55,7 +73,9 @@ void TrainerBase::run_loop() {
     if (stop_decided()) return;
     exchanged_this_step_ = false;
     before_step();
+    in_step_ = true;
     run_step();
+    in_step_ = false;
     completed_ = iter_;
     after_step();
   }
@@ -64,7 +84,7 @@ void TrainerBase::run_loop() {
 bool TrainerBase::stop_decided() {
   if (group_->get_world_size() == 1) return stop_requested_;
   if (!exchanged_this_step_ && completed_ >= start_iter_) {
-    start_exchange({}, 0, true);
+    start_exchange({});
     finish_exchange();
   }
   return stop_verdict_;
@@ -85,6 +105,7 @@ void TrainerBase::finish_resumed_iteration() {
   };
   iter_ = completed_;
   storage_.set_iter(iter_);
+  const CallingHooks calling(calling_hooks_);
   for (std::size_t i = 0; i < hooks_.size(); ++i) {
     if (!is_behind(hooks_[i].key)) continue;
     in_after_step_ = i;
@@ -95,25 +116,11 @@ void TrainerBase::finish_resumed_iteration() {
   storage_.set_iter(iter_);
 }
 
-namespace {
-
-std::string what_of(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::exception& error) {
-    return error.what();
-  } catch (...) {
-    return "an exception that is no std::exception";
-  }
-}
-
-}  // namespace
-
 void TrainerBase::finish(std::exception_ptr failure) {
   in_after_step_.reset();
   if (failure) {
     outcome_ = Outcome::failed;
-    const std::string text = what_of(failure);
+    const std::string text = exception_text(failure);
     log_error(fmt::format("Exception during training in iteration {}: {}", iter_, text));
     group_->mark_broken(fmt::format("training failed in iteration {}: {}", iter_, text));
   } else if (iter_ < max_iter_) {
@@ -126,6 +133,7 @@ void TrainerBase::finish(std::exception_ptr failure) {
   try {
     after_train();
   } catch (...) {
+    log_error(fmt::format("Exception in after_train in iteration {}: {}", iter_, exception_text(std::current_exception())));
     if (!after_train_failure_) after_train_failure_ = std::current_exception();
   }
   stop_requested_ = false;
@@ -138,6 +146,7 @@ void TrainerBase::finish(std::exception_ptr failure) {
 
 template <class Call>
 void TrainerBase::call_hooks(const Call& call) {
+  const CallingHooks calling(calling_hooks_);
   for (Registered& registered : hooks_) call(*registered.hook);
 }
 
@@ -155,6 +164,7 @@ void TrainerBase::after_backward() {
 }
 
 void TrainerBase::after_step() {
+  const CallingHooks calling(calling_hooks_);
   for (std::size_t i = 0; i < hooks_.size(); ++i) {
     in_after_step_ = i;
     hooks_[i].hook->after_step(*this);
@@ -164,12 +174,14 @@ void TrainerBase::after_step() {
 
 void TrainerBase::after_train() {
   storage_.set_iter(iter_);
+  const CallingHooks calling(calling_hooks_);
   for (Registered& registered : hooks_) {
     try {
       registered.hook->after_train(*this);
     } catch (...) {
       const auto failure = std::current_exception();
-      log_error(fmt::format("Exception in after_train of {} in iteration {}: {}", registered.key, iter_, what_of(failure)));
+      log_error(
+          fmt::format("Exception in after_train of {} in iteration {}: {}", registered.key, iter_, exception_text(failure)));
       if (!after_train_failure_) after_train_failure_ = failure;
     }
   }
@@ -187,9 +199,7 @@ std::string TrainerBase::stop_reason() const {
   return stop_reason_;
 }
 
-void TrainerBase::start_exchange(const NamedNumbers& losses, double data_time, bool finite) {
-  exchange_.start(*group_, losses, data_time, finite, stop_requested_);
-}
+void TrainerBase::start_exchange(const StepFacts& facts) { exchange_.start(*group_, facts, stop_requested_); }
 
 const StepVerdict& TrainerBase::finish_exchange() {
   const StepVerdict& verdict = exchange_.wait(*group_);

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace treadle {
 
@@ -32,6 +33,8 @@ std::string TrainerBase::unique_key(const HookBase& hook) const {
 
 void TrainerBase::register_hook(std::unique_ptr<HookBase> hook) {
   if (!hook) return;
+  if (calling_hooks_)
+    throw Error(fmt::format("the hook {} is registered from inside a hook; register it before or after a run", hook->key()));
   check_order(*hook);
   const std::string key = unique_key(*hook);
   if (const Value* state = waiting_state_.find(key)) {
@@ -40,7 +43,12 @@ void TrainerBase::register_hook(std::unique_ptr<HookBase> hook) {
     waiting_state_.erase(key);
   }
   hooks_.push_back({std::move(hook), key});
-  hooks_.back().hook->registered(*this);
+  try {
+    hooks_.back().hook->registered(*this);
+  } catch (...) {
+    hooks_.pop_back();
+    throw;
+  }
 }
 
 void TrainerBase::register_hooks(std::vector<std::unique_ptr<HookBase>> hooks) {
@@ -54,6 +62,12 @@ std::vector<std::string> TrainerBase::hook_keys() const {
 }
 
 Position TrainerBase::position() const {
+  if (in_step_) {
+    throw Error(fmt::format(
+        "iteration {} is not complete: a state to resume from can be taken between steps, in after_step or after_train "
+        "for instance",
+        iter_));
+  }
   Position position;
   position.iteration = completed_;
   const std::size_t last = in_after_step_ ? *in_after_step_ + 1 : hooks_.size();
@@ -80,7 +94,9 @@ Dict TrainerBase::state_dict() const {
 
 void TrainerBase::check_state_dict(const Dict& state) const {
   const ValueView view(state);
-  view["iteration"].as_int();
+  const std::int64_t iteration = view["iteration"].as_int();
+  if (iteration < -1 || iteration == std::numeric_limits<std::int64_t>::max())
+    view["iteration"].fail("expected a number from -1 on");
   const auto hooks = view.find("hooks");
   if (!hooks) return;
   for (const auto& entry : hooks->as_dict()) (*hooks)[entry.key.string()].as_dict();
@@ -100,6 +116,8 @@ void TrainerBase::load_state_dict(const Dict& state) {
   completed_ = view["iteration"].as_int();
   iter_ = completed_;
   start_iter_ = completed_ + 1;
+  resume_.reset();
+  in_step_ = false;
   waiting_state_.clear();
   const Value* hooks = state.find("hooks");
   if (hooks == nullptr) return;

@@ -36,7 +36,9 @@ void ClassificationEvaluator::process(const Batch& inputs, const List& outputs) 
   // The rank of the label is the number of classes with a higher score, or an equal one and a smaller index: one winner on ties.
   const at::Tensor own = scores.gather(1, labels.unsqueeze(1));
   const at::Tensor classes = at::arange(num_classes_).unsqueeze(0);
-  const at::Tensor ahead = scores.gt(own).logical_or(scores.eq(own).logical_and(classes.lt(labels.unsqueeze(1))));
+  // Beside a score that is no number every class counts as ahead.
+  const at::Tensor ahead =
+      scores.gt(own).logical_or(scores.eq(own).logical_and(classes.lt(labels.unsqueeze(1)))).logical_or(own.isnan());
   const at::Tensor ranks = ahead.sum(1);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::int64_t id = inputs.ids().empty() ? -1 : inputs.ids()[i];

@@ -10,7 +10,9 @@
 
 namespace treadle {
 
-AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
+AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) { open(); }
+
+void AppendFile::open() {
   descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0) throw IoError("open", path_, errno);
   struct stat status{};
@@ -23,6 +25,7 @@ AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) {
 }
 
 void AppendFile::append(std::string_view data) {
+  if (descriptor_ < 0) open();
   std::size_t written = 0;
   while (written < data.size()) {
     const ssize_t n = ::write(descriptor_, data.data() + written, data.size() - written);

@@ -20,7 +20,7 @@ class AppendFile {
 
   const std::filesystem::path& path() const noexcept { return path_; }
   std::int64_t size() const noexcept { return size_; }
-  /// Adds `data` whole, or nothing.
+  /// Adds `data` whole, or nothing. Opens the file again when it was closed.
   void append(std::string_view data);
   void truncate(std::int64_t size);
   /// Up to `length` bytes from `offset` on.
@@ -30,6 +30,8 @@ class AppendFile {
   void close() noexcept;
 
  private:
+  void open();
+
   std::filesystem::path path_;
   int descriptor_ = -1;
   std::int64_t size_ = 0;

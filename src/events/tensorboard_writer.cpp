@@ -99,6 +99,7 @@ void TensorBoardWriter::write(EventStorage& storage) {
     last_step = std::max(last_step, event.iteration);
   }
   if (records.empty()) return;
+  impl_->closed = false;
   impl_->file.append(records);
   impl_->cursor.advance(storage);
   impl_->last_step = last_step;

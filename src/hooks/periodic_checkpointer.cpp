@@ -48,7 +48,10 @@ void PeriodicCheckpointer::before_train(TrainerBase& trainer) {
     const std::int64_t iteration = iteration_of(file.stem().string(), options_.file_prefix);
     if (iteration >= 0 && iteration < trainer.start_iter()) recent_.push_back(file.stem().string());
   }
-  std::sort(recent_.begin(), recent_.end());
+  // By number: names of eight digits would sort before those of seven.
+  std::sort(recent_.begin(), recent_.end(), [&](const std::string& a, const std::string& b) {
+    return iteration_of(a, options_.file_prefix) < iteration_of(b, options_.file_prefix);
+  });
 }
 
 void PeriodicCheckpointer::after_step(TrainerBase& trainer) {

@@ -20,6 +20,7 @@ void PeriodicWriter::after_step(TrainerBase& trainer) {
 void PeriodicWriter::after_train(TrainerBase& trainer) {
   if (!trainer.group().is_main_process()) return;
   for (auto& [name, writer] : writers_) {
+    writer->retry();
     writer->write(trainer.storage());
     writer->close();
   }

@@ -15,7 +15,7 @@ class AdaptedModule final : public Model {
     }
     for (const auto& buffer : module_->named_buffers(/*recurse=*/false)) register_buffer(buffer.key(), buffer.value());
     for (const auto& child : module_->named_children()) register_module(child.key(), child.value());
-    Model::train(module_->is_training());
+    take_mode();
   }
 
   void train(bool on) override {
@@ -32,6 +32,15 @@ class AdaptedModule final : public Model {
   }
 
  private:
+  // `train` sets the children too, whose modes are the module's own business here.
+  void take_mode() {
+    if (module_->is_training()) return;
+    std::vector<std::pair<std::shared_ptr<torch::nn::Module>, bool>> modes;
+    for (const auto& child : module_->modules(/*include_self=*/false)) modes.emplace_back(child, child->is_training());
+    Model::train(false);
+    for (auto& [child, on] : modes) child->train(on);
+  }
+
   std::shared_ptr<torch::nn::Module> module_;
   std::function<LossDict(const Batch&)> losses_;
   std::function<List(const Batch&)> predict_;

@@ -7,7 +7,7 @@ Registry<ModelFactory>& model_registry() {
   static Registry<ModelFactory> registry("model");
   static const bool filled = [] {
     registry.add("ImageClassifier",
-                 [](const ImageClassifierOptions& options) { return std::make_shared<ImageClassifier>(options); });
+                 [](const ModelOptions& options) { return std::make_shared<ImageClassifier>(options.classifier); });
     return true;
   }();
   static_cast<void>(filled);

@@ -16,12 +16,16 @@ struct BadInput : testing::Test {
   void expect(const std::vector<std::string>& arguments, const std::vector<std::string>& parts, int status = 1) {
     expect(command.train(arguments), parts, status);
   }
-  static void expect(const ProcessResult& result, const std::vector<std::string>& parts, int status) {
+  void expect(const ProcessResult& result, const std::vector<std::string>& parts, int status) const {
     EXPECT_EQ(result.status, status) << result.out << result.err;
     EXPECT_EQ(lines_of(result.err).size(), 1u) << result.err;
     EXPECT_TRUE(result.err.starts_with("treadle: error: ")) << result.err;
     for (const std::string& part : parts)
       EXPECT_NE(result.err.find(part), std::string::npos) << "lacks: " << part << "\n" << result.err;
+    for (const auto& entry : fs::recursive_directory_iterator(command.folder.path())) {
+      EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
+      EXPECT_EQ(entry.path().filename().string().find("probe"), std::string::npos) << entry.path();
+    }
     for (const char* frame : {"Exception raised from", "frame #", "terminate called"})
       EXPECT_EQ(result.err.find(frame), std::string::npos);
   }
@@ -80,9 +84,10 @@ TEST_F(BadInput, UnwritableOutputFolder) {
 
 TEST_F(BadInput, UnknownNames) {
   expect({"DATASETS.TRAIN", "('fashion_mnist',)"}, {"DATASETS.TRAIN", "\"fashion_mnist_train\""});
-  expect({"MODEL.META_ARCHITECTURE", "ImageClasifier"}, {"ImageClasifier", "\"ImageClassifier\""});
-  expect({"MODEL.BACKBONE.NAME", "SmalCnn"}, {"\"SmallCnn\""});
-  expect({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosine"}, {"WarmupCosineLR"});
+  expect({"MODEL.META_ARCHITECTURE", "ImageClasifier"}, {"MODEL.META_ARCHITECTURE", "\"ImageClassifier\""});
+  expect({"MODEL.BACKBONE.NAME", "SmalCnn"}, {"MODEL.BACKBONE.NAME", "\"SmallCnn\""});
+  expect({"TREADLE.SOLVER.OPTIMIZER", "SGDD"}, {"TREADLE.SOLVER.OPTIMIZER", "\"SGD\""});
+  expect({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosine"}, {"SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"});
   expect({"MODEL.DEVICE", "gpu"}, {"MODEL.DEVICE", "cpu"});
 }
 
@@ -91,7 +96,7 @@ TEST_F(BadInput, ValuesOutOfRange) {
   expect({"SOLVER.IMS_PER_BATCH", "0"}, {"SOLVER.IMS_PER_BATCH"});
   expect({"SOLVER.BASE_LR", "-1.0"}, {"SOLVER.BASE_LR is -1.0 (command line)"});
   expect({"SOLVER.WARMUP_ITERS", "31"}, {"SOLVER.WARMUP_ITERS is 31 (command line)"});
-  expect({"SOLVER.IMS_PER_BATCH", "100000"}, {"256"});
+  expect({"SOLVER.IMS_PER_BATCH", "100000"}, {"SOLVER.IMS_PER_BATCH is 100000 (command line)", "256"});
 }
 
 TEST_F(BadInput, WhatThisVersionDoesNotHave) { expect({"SOLVER.AMP.ENABLED", "True"}, {"SOLVER.AMP.ENABLED"}); }
@@ -104,6 +109,13 @@ TEST_F(BadInput, NothingToEvaluate) {
 TEST_F(BadInput, AFileThatIsNoCheckpoint) {
   write_text(command.folder / "weights.pth", "not a checkpoint");
   expect({"--eval-only", "MODEL.WEIGHTS", command.folder / "weights.pth"}, {"weights.pth"});
+}
+
+TEST_F(BadInput, AnErrorOfLibTorchHasNoFramesAnywhere) {
+  const ProcessResult result = command.train({"TREADLE.CLASSIFIER.IMAGE_SIZE", "16"});
+  expect(result, {"shapes cannot be multiplied"}, 1);
+  EXPECT_EQ(result.out.find("frame #"), std::string::npos) << result.out;
+  EXPECT_EQ(read_text(command.output + "/log.txt").find("frame #"), std::string::npos);
 }
 
 TEST_F(BadInput, DivergenceStopsWithTheLosses) { expect({"SOLVER.BASE_LR", "1e30"}, {"not finite in iteration", "loss_cls"}); }

@@ -15,6 +15,12 @@ TEST(Docs, TheProgramInTheReadmeIsTheExample) {
   EXPECT_NE(read_file(kRoot / "README.md").find("```cpp\n" + program + "```"), std::string::npos);
 }
 
+TEST(Docs, TheLoopInTheReadmeIsTheExample) {
+  const std::string program = read_file(kRoot / "examples/own_loop/main.cpp");
+  ASSERT_FALSE(program.empty());
+  EXPECT_NE(read_file(kRoot / "README.md").find("```cpp\n" + program + "```"), std::string::npos);
+}
+
 TEST(Docs, LinksAndNamedFilesExist) { expect_none(broken_references(kRoot)); }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <memory>
 #include <regex>
 #include <sstream>
 
@@ -58,6 +59,21 @@ TEST_F(LogFile, NoStatusLineWithoutATerminal) {
   set_status_line("iter 5");
   EXPECT_FALSE(has_status_line());
   EXPECT_FALSE(log_is_terminal());
+}
+
+TEST(LogCapture, MayBeDestroyedInAnyOrder) {
+  std::vector<std::string> lines;
+  const auto note = [&](const char* who) {
+    return [&lines, who](LogLevel, std::string_view line) { lines.push_back(who + std::string(line)); };
+  };
+  auto first = std::make_unique<LogCapture>(note("1 "));
+  auto second = std::make_unique<LogCapture>(note("2 "));
+  first.reset();
+  log_info("a");
+  auto third = std::make_unique<LogCapture>(note("3 "));
+  second.reset();
+  log_info("b");
+  EXPECT_EQ(lines, (std::vector<std::string>{"2 a", "3 b"}));
 }
 
 TEST(LogCapture, TheNewestReceives) {

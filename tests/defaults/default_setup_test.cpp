@@ -64,6 +64,7 @@ TEST_F(DefaultSetup, SetsTheThreads) {
   default_setup(run.config(output / "run", {"TREADLE.THREADS", "0"}), *group);
   EXPECT_EQ(at::get_num_threads(), 1);
   at::set_num_threads(before);
+  EXPECT_THROW(default_setup(run.config(output / "run", {"TREADLE.THREADS", "-1"}), *group), ConfigError);
 }
 
 TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {
@@ -73,11 +74,22 @@ TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {
   write_text(folder + "/last_checkpoint", "model_final.pth");
   default_setup(run.config(folder), *group);
   EXPECT_TRUE(fs::exists(folder + "/last_checkpoint"));
-  default_setup(run.config(folder), *group, {.new_run = true});
+  EXPECT_TRUE(set_aside_previous_run(folder));
+  EXPECT_FALSE(set_aside_previous_run(folder));
   EXPECT_FALSE(fs::exists(folder + "/metrics.json"));
   EXPECT_FALSE(fs::exists(folder + "/last_checkpoint"));
-  EXPECT_EQ(read_text(folder + "/metrics.json.previous"), "{}\n");
+  EXPECT_EQ(read_text(folder + "/previous-1/metrics.json"), "{}\n");
   EXPECT_NE(read_text(folder + "/log.txt").find("--resume"), std::string::npos);
+  write_text(folder + "/last_checkpoint", "model_final.pth");
+  EXPECT_TRUE(set_aside_previous_run(folder));
+  EXPECT_TRUE(fs::exists(folder + "/previous-2/last_checkpoint"));
+}
+
+TEST_F(DefaultSetup, AnEvaluationLeavesTheConfigOfTheRun) {
+  default_setup(run.config(output / "run"), *group);
+  const std::string before = read_text(output / "run/config.yaml");
+  default_setup(run.config(output / "run", {"SEED", "77"}), *group, {.write_config = false});
+  EXPECT_EQ(read_text(output / "run/config.yaml"), before);
 }
 
 }  // namespace

@@ -166,6 +166,32 @@ TEST_F(DefaultTrainerTest, AFinishedRunResumedEvaluatesAgain) {
   EXPECT_EQ(read_text(output / "metrics.json"), metrics);
 }
 
+TEST_F(DefaultTrainerTest, TheInnerTrainersEndOfTrainingRuns) {
+  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "4"}), nullptr);
+  int ends = 0;
+  trainer.inner_trainer().add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_train = [&](TrainerBase&) {
+    ++ends;
+    throw FormatError("at the end of the inner trainer");
+  }});
+  trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_train = [&](TrainerBase&) { ++ends; }});
+  trainer.inner_trainer();
+  trainer.train();
+  EXPECT_EQ(ends, 2);
+}
+
+TEST_F(DefaultTrainerTest, AResumeWithoutOurRecordIsSaid) {
+  DefaultTrainer(run.config(output / "."), nullptr).train();
+  Value file = load_checkpoint_file(output / "model_0000004.pth");
+  file.as_dict().erase("treadle");
+  save_checkpoint_file(output / "model_0000004.pth", file);
+  write_text(output / "last_checkpoint", "model_0000004.pth");
+  logs.clear();
+  DefaultTrainer trainer(run.config(output / "."), nullptr);
+  trainer.resume_or_load(true);
+  EXPECT_EQ(trainer.start_iter(), 5);
+  EXPECT_NE(logs.back().find("not written by Treadle"), std::string::npos);
+}
+
 TEST_F(DefaultTrainerTest, WithoutTestDataNothingIsEvaluated) {
   DefaultTrainer trainer(run.config(output / ".", {"DATASETS.TEST", "()"}), nullptr);
   EXPECT_TRUE(trainer.train().empty());

@@ -11,7 +11,7 @@ namespace {
 TEST(StepExchange, OneProcessGetsItsOwnFactsWithoutACollective) {
   const auto group = make_single_process_group();
   StepExchange exchange;
-  exchange.start(*group, {{"a", 0.5}, {"b", 2}}, 0.125, false, true);
+  exchange.start(*group, {.losses = {{"a", 0.5}, {"b", 2}}, .data_time = 0.125, .finite = false}, true);
   EXPECT_TRUE(exchange.started());
   EXPECT_THROW(group->wait_step_exchange(), CommError);
   const StepVerdict& verdict = exchange.wait(*group);
@@ -26,10 +26,10 @@ TEST(StepExchange, IsStartedOnceAndWaitedForOnce) {
   const auto group = make_single_process_group();
   StepExchange exchange;
   EXPECT_THROW(exchange.wait(*group), CommError);
-  exchange.start(*group, {}, 0, true, false);
-  EXPECT_THROW(exchange.start(*group, {}, 0, true, false), CommError);
+  exchange.start(*group, {}, false);
+  EXPECT_THROW(exchange.start(*group, {}, false), CommError);
   exchange.reset();
-  EXPECT_NO_THROW(exchange.start(*group, {}, 0, true, false));
+  EXPECT_NO_THROW(exchange.start(*group, {}, false));
 }
 
 /// The rows of ranks that have the losses given, with flags, beside this rank's own row.
@@ -46,7 +46,7 @@ StepVerdict exchange_with(const std::function<StepRows(const std::vector<double>
   FakeGroup group(0, 3);
   group.play_exchange = play;
   StepExchange exchange;
-  exchange.start(group, {{"a", 1}, {"b", 4}}, 0.5, finite, stop);
+  exchange.start(group, {.losses = {{"a", 1}, {"b", 4}}, .data_time = 0.5, .finite = finite}, stop);
   return exchange.wait(group);
 }
 
@@ -81,7 +81,7 @@ TEST(StepExchange, OtherLossesOnARankAreAnError) {
       return StepRows{own, own};
     };
     StepExchange exchange;
-    exchange.start(group, losses, 0, true, false);
+    exchange.start(group, {.losses = losses}, false);
     exchange.wait(group);
   }
   EXPECT_NE(prints[0], prints[1]);

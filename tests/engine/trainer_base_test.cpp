@@ -229,7 +229,7 @@ TEST(TrainerBase, AStepWithAnExchangeNeedsNoOther) {
     return StepRows{other, own};
   };
   trainer.step = [&] {
-    trainer.start_exchange({{"loss", 1}}, 0, true);
+    trainer.start_exchange({.losses = {{"loss", 1}}});
     trainer.finish_exchange();
   };
   trainer.train(0, 9);
@@ -244,6 +244,72 @@ TEST(TrainerBase, ImpossibleRangesAndNestedRunsAreRefused) {
   EXPECT_THROW(trainer.train(-1, 2), Error);
   trainer.step = [&] { EXPECT_THROW(trainer.train(0, 1), Error); };
   trainer.train(0, 1);
+}
+
+TEST(TrainerBase, AFailureOfADerivedAfterTrainIsLoggedAndHidesNothing) {
+  struct Derived final : TrainerBase {
+    void run_step() override { throw std::runtime_error("first"); }
+    void after_train() override { throw std::runtime_error("second"); }
+  };
+  Logs logs;
+  Derived trainer;
+  try {
+    trainer.train(0, 1);
+    FAIL();
+  } catch (const std::runtime_error& error) {
+    EXPECT_STREQ(error.what(), "first");
+  }
+  EXPECT_EQ(logs.lines.back(), "ERROR Exception in after_train in iteration 0: second");
+}
+
+TEST(TrainerBase, HooksAreNotRegisteredFromInsideAHook) {
+  struct Registrar final : HookBase {
+    explicit Registrar(std::string at) : at_(std::move(at)) {}
+    void before_train(TrainerBase& t) override {
+      if (at_ == "before_train") t.register_hook(std::make_unique<HookBase>());
+    }
+    void after_step(TrainerBase& t) override {
+      if (at_ == "after_step") t.register_hook(std::make_unique<HookBase>());
+    }
+    void after_train(TrainerBase& t) override {
+      if (at_ == "after_train") t.register_hook(std::make_unique<HookBase>());
+    }
+    std::string at_;
+  };
+  for (const char* at : {"before_train", "after_step", "after_train"}) {
+    Logs logs;
+    Trainer trainer;
+    trainer.add_hook<Registrar>(at);
+    EXPECT_THROW(trainer.train(0, 2), Error) << at;
+    EXPECT_NO_THROW(trainer.add_hook<HookBase>());
+  }
+}
+
+TEST(TrainerBase, AHookThatRefusesToBeRegisteredIsNotThere) {
+  struct Refuses final : HookBase {
+    void registered(TrainerBase&) override { throw Error("not here"); }
+  };
+  Trainer trainer;
+  EXPECT_THROW(trainer.add_hook<Refuses>(), Error);
+  EXPECT_TRUE(trainer.hook_keys().empty());
+}
+
+TEST(TrainerBase, ADerivedTrainerMayEndItsHooksBeforeWhatTheyBorrow) {
+  struct Borrows final : HookBase {
+    explicit Borrows(std::vector<int>& list) : list_(list) {}
+    ~Borrows() override { list_.push_back(1); }
+    std::vector<int>& list_;
+  };
+  struct Owner final : TrainerBase {
+    ~Owner() override {
+      clear_hooks();
+      EXPECT_EQ(list.size(), 1u);
+    }
+    void run_step() override {}
+    std::vector<int> list;
+  };
+  Owner owner;
+  owner.add_hook<Borrows>(owner.list);
 }
 
 TEST(TrainerBase, NullHooksArePassedOver) {

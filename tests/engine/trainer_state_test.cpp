@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace treadle {
 namespace {
 
@@ -94,6 +96,8 @@ TEST(TrainerState, CheckFindsWhatLoadCouldNotTake) {
   const auto refuses = [&](const Dict& state) { EXPECT_THROW(trainer.check_state_dict(state), FormatError) << describe(state); };
   refuses({});
   refuses({{"iteration", "5"}});
+  refuses({{"iteration", -2}});
+  refuses({{"iteration", std::numeric_limits<std::int64_t>::max()}});
   refuses({{"iteration", 5}, {"hooks", 3}});
   refuses({{"iteration", 5}, {"hooks", Dict{{"Counter", 3}}}});
   refuses({{"iteration", 5}, {"hooks", Dict{{"Counter", Dict{{"count", "x"}}}}}});
@@ -156,6 +160,33 @@ TEST(Position, AResumedRunCatchesUpWithTheHooksBehindTheSave) {
   EXPECT_EQ(behind.seen, (std::vector<std::int64_t>{2, 3, 4}));
   EXPECT_EQ(before.count, whole_before.count);
   EXPECT_EQ(behind.count, whole_behind.count);
+}
+
+TEST(Position, ThereIsNoneInsideAStepNorBehindOneThatFailed) {
+  struct Trainer final : TrainerBase {
+    void run_step() override {
+      EXPECT_THROW(position(), Error);
+      if (iter() == 1) throw FormatError("boom");
+    }
+  };
+  struct Asks final : HookBase {
+    void before_step(TrainerBase& t) override { EXPECT_EQ(t.position().iteration, t.iter() - 1); }
+    void after_train(TrainerBase& t) override { EXPECT_THROW(t.position(), Error); }
+  };
+  Quiet quiet;
+  Trainer trainer;
+  trainer.add_hook<Asks>();
+  EXPECT_THROW(trainer.train(0, 3), FormatError);
+}
+
+TEST(Position, OfAnEarlierLoadIsForgotten) {
+  Quiet quiet;
+  Idle trainer;
+  auto& counter = trainer.add_hook<Counter>();
+  trainer.resume_at({.iteration = 2, .after_step_index = -1, .hooks_behind = {"Counter"}}, {});
+  trainer.load_state_dict({{"iteration", 2}});
+  trainer.train(3, 3);
+  EXPECT_TRUE(counter.seen.empty());
 }
 
 TEST(Position, IsOfNoUseForAnotherStart) {

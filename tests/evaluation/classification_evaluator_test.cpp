@@ -7,6 +7,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace treadle {
 namespace {
@@ -87,6 +88,15 @@ TEST(ClassificationEvaluator, CountsOverRanksAndAnswersOnTheMainProcess) {
   ClassificationEvaluator other({.group = std::make_shared<FakeGroup>(1, 3)});
   other.process(labels({0}), predictions({{1, 0}}));
   EXPECT_TRUE(other.evaluate().empty());
+}
+
+TEST(ClassificationEvaluator, AScoreThatIsNoNumberIsNeverRight) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  ClassificationEvaluator evaluator;
+  evaluator.process(labels({0, 1}), predictions({{nan, nan, nan, nan, nan, nan}, {0, nan, 0, 0, 0, 0}}));
+  const Dict results = evaluator.evaluate();
+  EXPECT_EQ(metric(results, "accuracy"), 0);
+  EXPECT_EQ(metric(results, "top5_accuracy"), 0);
 }
 
 TEST(ClassificationEvaluator, BadInputIsNamed) {

@@ -78,6 +78,15 @@ TEST_F(PeriodicWriterTest, AWriterThatFailsDoesNotEndTheRun) {
             1);
 }
 
+TEST_F(PeriodicWriterTest, TheLastWriteIsTriedHoweverLongTheWriterPauses) {
+  IdleTrainer trainer;
+  add(trainer, 1);
+  recorder->fail = true;
+  trainer.step = [&] { recorder->fail = trainer.iter() < 7; };
+  trainer.train(0, 8);
+  EXPECT_EQ(calls, (Calls{"write 0", "write 2", "write 5", "write 8", "close"}));
+}
+
 TEST_F(PeriodicWriterTest, StateIsThatOfTheWritersByName) {
   IdleTrainer trainer;
   auto& hook = add(trainer, 1);

@@ -69,7 +69,13 @@ TEST(MakeModel, ModeReachesTheModuleItself) {
   EXPECT_TRUE(net->is_training());
   EXPECT_TRUE(net->norm[0]->is_training());
   net->eval();
+  net->norm[0]->train();
   EXPECT_FALSE(make_model(net, mean_loss)->is_training());
+  EXPECT_TRUE(net->norm[0]->is_training());
+  net->train();
+  net->norm[1]->eval();
+  EXPECT_TRUE(make_model(net, mean_loss)->is_training());
+  EXPECT_FALSE(net->norm[1]->is_training());
 }
 
 TEST(MakeModel, DtypeReachesTheModuleItself) {

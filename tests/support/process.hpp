@@ -15,6 +15,7 @@ namespace treadle {
 
 struct ProcessResult {
   int status = -1;       ///< exit status, or 128 + signal that killed it
+  int signal = 0;        ///< the signal that killed it
   std::string out, err;  ///< all it wrote
 };
 
@@ -51,6 +52,7 @@ inline ProcessResult run_process(const std::vector<std::string>& command,
   close(err[0]);
   int status = 0;
   waitpid(pid, &status, 0);
+  result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return result;
 }

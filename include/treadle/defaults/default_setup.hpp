@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,7 @@ class Group;
 
 struct SetupOptions {
   std::vector<std::string> command_line;  ///< as typed; logged
-  /// A new run begins in the folder: the metrics and the `last_checkpoint` of one before are set aside as `*.previous`.
-  bool new_run = false;
+  bool write_config = true;               ///< leave `config.yaml` as it is otherwise: for an evaluation in the folder of a run
 };
 
 /// Prepares a process for a run, in this order: OUTPUT_DIR is made and tried (IoError in the first second when it cannot be
@@ -19,6 +19,12 @@ struct SetupOptions {
 /// are logged and `config.yaml` is written whole; random numbers are seeded with SEED + rank (a negative SEED: at random);
 /// TREADLE.THREADS and CUDNN_BENCHMARK are applied. All ranks, from the main thread.
 void default_setup(const Config& config, Group& group, const SetupOptions& options = {});
+
+/// For a new run in the folder of an earlier one: moves the metrics and the `last_checkpoint` of that into `previous-1` (or the
+/// next free number) and warns, so that `metrics.json` holds one history and `--resume` goes on with the right run. Checkpoints
+/// stay where they are. Call it when the run is about to begin and everything else has been found good. True when there was such
+/// a run.
+bool set_aside_previous_run(const std::filesystem::path& folder);
 
 /// One `name: value` a line: versions of Treadle, compiler and LibTorch, CPU capability, threads, devices.
 std::string environment_report();

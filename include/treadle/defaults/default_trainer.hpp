@@ -82,12 +82,15 @@ class DefaultTrainer : public TrainerBase {
   const Dict& last_results() const noexcept { return last_results_; }
 
   void run_step() override { inner_->run_step_for(*this); }
+  /// The inner trainer's own end-of-training work, then that of the hooks.
+  void after_train() override;
 
   const Config& config() const noexcept { return config_; }
   Model& model() noexcept { return *model_; }
   torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
   LRScheduler& lr_scheduler() noexcept { return *lr_scheduler_; }
   Checkpointer& checkpointer() noexcept { return *checkpointer_; }
+  SimpleTrainer& inner_trainer() noexcept { return *inner_; }
   Tester& tester() noexcept { return *tester_; }
   /// What the builder `writers` gives, on the main process; none elsewhere. For the builder `hooks`.
   std::vector<hooks::PeriodicWriter::NamedWriter> build_writers();

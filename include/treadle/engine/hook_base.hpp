@@ -21,6 +21,7 @@ class TrainerBase;
 /// What a hook needs besides the facts of the loop (model, optimizer, checkpointer) it gets in its constructor, by reference.
 /// All ranks register the same hooks in the same order, so collectives are legal inside; whether this is the main process is
 /// asked where something is written. After a failure the group is broken and collectives throw.
+/// Hooks are destroyed with the trainer's base class: what they borrow must outlive it, or the trainer calls `clear_hooks`.
 class HookBase : public Stateful {
  public:
   HookBase() = default;

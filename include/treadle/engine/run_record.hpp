@@ -28,6 +28,8 @@ class RunRecord final : public Stateful {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// True when a state has been loaded.
+  bool loaded() const noexcept { return loaded_; }
 
  private:
   Dict own_entry() const;
@@ -37,6 +39,7 @@ class RunRecord final : public Stateful {
   Stateful* source_;
   torch::nn::Module& model_;
   std::vector<std::string> skip_;
+  bool loaded_ = false;
 };
 
 }  // namespace treadle

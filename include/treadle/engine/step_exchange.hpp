@@ -12,6 +12,13 @@ class Group;
 /// Numbers by name, in the order of the model's LossDict.
 using NamedNumbers = std::vector<std::pair<std::string, double>>;
 
+/// What a step tells the others about itself.
+struct StepFacts {
+  NamedNumbers losses{};
+  double data_time = 0;  ///< seconds this rank waited for its batch
+  bool finite = true;    ///< false: a loss or gradient is NaN or infinite
+};
+
 /// What every rank decides alike from the facts of all ranks. Losses carry the names of this rank.
 struct StepVerdict {
   NamedNumbers losses;   ///< mean over the ranks, summed as numpy's mean does
@@ -24,8 +31,8 @@ struct StepVerdict {
 /// the optimizer. Loop thread only. In one process nothing is sent.
 class StepExchange {
  public:
-  /// Sends this rank's losses, data time in seconds, and requests. Throws CommError when an exchange is under way.
-  void start(Group& group, const NamedNumbers& losses, double data_time, bool finite, bool stop);
+  /// Sends this rank's facts and whether it asks to stop. Throws CommError when an exchange is under way.
+  void start(Group& group, const StepFacts& facts, bool stop);
   /// Waits for all ranks. Throws CommError when their losses have other names than this rank's.
   /// The verdict is valid until the next `start`.
   const StepVerdict& wait(Group& group);

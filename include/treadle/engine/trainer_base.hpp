@@ -64,7 +64,7 @@ class TrainerBase : public Stateful {
   const std::shared_ptr<Group>& shared_group() const noexcept { return group_; }
 
   /// Appends a hook; a null one is passed over. Throws Error that tells the order when its phase must stand before a hook that is
-  /// already there, and FormatError when state that waits for it does not fit.
+  /// already there, and FormatError when state that waits for it does not fit. Not from inside a hook.
   void register_hook(std::unique_ptr<HookBase> hook);
   void register_hooks(std::vector<std::unique_ptr<HookBase>> hooks);
   /// Makes a hook of class H, registers it and returns it; the trainer owns it.
@@ -101,10 +101,11 @@ class TrainerBase : public Stateful {
 
   /// For `run_step`: sends this rank's facts after the forward pass, and waits for the verdict of all before the optimizer. A
   /// step that does not call them has its stop request exchanged behind it.
-  void start_exchange(const NamedNumbers& losses, double data_time, bool finite);
+  void start_exchange(const StepFacts& facts);
   const StepVerdict& finish_exchange();
 
-  /// What a state taken now belongs to.
+  /// What a state taken now belongs to. Throws Error inside `run_step`, and after one that failed: loader, random numbers and
+  /// buffers are then in the middle of an iteration, and no run could go on from them.
   Position position() const;
   /// Makes `train(position.iteration + 1, …)` go on from `position`: when `before_train` is done, `restore` is called (it puts
   /// back random numbers), then `after_step` of the hooks behind.
@@ -113,6 +114,10 @@ class TrainerBase : public Stateful {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+
+ protected:
+  /// Destroys the hooks. For the destructor of a derived class that owns what its hooks borrow.
+  void clear_hooks() noexcept { hooks_.clear(); }
 
  private:
   struct Registered {
@@ -140,6 +145,8 @@ class TrainerBase : public Stateful {
   Dict waiting_state_;  // hook states for which no hook is registered
   StepExchange exchange_;
   bool exchanged_this_step_ = false;
+  bool in_step_ = false;  // inside run_step, or behind one that failed
+  bool calling_hooks_ = false;
   std::int64_t iter_ = 0;
   std::int64_t start_iter_ = 0;
   std::int64_t max_iter_ = 0;

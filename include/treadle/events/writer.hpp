@@ -17,7 +17,7 @@ class EventWriter : public Stateful {
   /// Writes what is new since the last call. A writer may put derived scalars (`eta_seconds`) into the storage and takes images
   /// and histograms out of it. Throws IoError when the operating system refuses.
   virtual void write(EventStorage& storage) = 0;
-  /// Finishes the files. Nothing is written after it; a second call does nothing.
+  /// Finishes the files, at the end of a run; a second call does nothing. A later `write`, of a further run, opens them again.
   virtual void close() {}
 
   /// What a resumed run needs so that its files hold one history. Empty, and any state is accepted, unless a writer says
@@ -36,6 +36,8 @@ class GuardedWriter final : public EventWriter {
   GuardedWriter(std::unique_ptr<EventWriter> writer, std::string name);
   void write(EventStorage& storage) override;
   void close() override;
+  /// The next call tries again, however many were to be passed over: for the last write of a run.
+  void retry() noexcept { skip_ = 0; }
   bool paused() const noexcept { return failures_ > 0; }
 
   /// The state of the writer inside. A load that the operating system refuses pauses the writer too.

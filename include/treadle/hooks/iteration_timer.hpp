@@ -7,8 +7,8 @@
 namespace treadle::hooks {
 
 /// Records "time", the seconds of each step with the hooks in front of this one, and logs the speed of the run at its end. Loop
-/// thread only. The first `warmup_iter` iterations are left out of both; a resumed run, which has a record to go on with, leaves
-/// them out of its speed alone. Register it first.
+/// thread only. Both begin with the `warmup_iter`-th iteration of a run, as in Detectron2; a resumed run, which has a record to
+/// go on with, records from its first. Register it first.
 class IterationTimer final : public HookBase {
  public:
   /// `clock` gives seconds and is replaced by tests. Throws ConfigError when `warmup_iter` is negative.

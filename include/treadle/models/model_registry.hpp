@@ -8,8 +8,15 @@
 
 namespace treadle {
 
+/// What a model may be built from: the options of the built-in classifier, and the settings of the run as nested Dicts
+/// ({"MODEL": …, "TREADLE": …}) for a program's own models.
+struct ModelOptions {
+  ImageClassifierOptions classifier{};
+  Dict settings{};
+};
+
 /// Name → a function that builds a model. "ImageClassifier" is there from the start; programs add their own before a run begins.
-using ModelFactory = std::function<std::shared_ptr<Model>(const ImageClassifierOptions&)>;
+using ModelFactory = std::function<std::shared_ptr<Model>(const ModelOptions&)>;
 Registry<ModelFactory>& model_registry();
 
 /// A network that gives logits [N, num_classes] for images [N, C, H, W], and the function that runs it.

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <treadle/base/errors.hpp>
+#include <treadle/base/registry.hpp>
+#include <treadle/config/config.hpp>
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+namespace treadle {
+
+/// Does what `action` does; a ConfigError of the field `first` comes out as one of the config key `second`, with the place of its
+/// value.
+template <class Action>
+auto with_keys(const Config& config, std::initializer_list<std::pair<std::string, std::string>> keys, const Action& action) {
+  try {
+    return action();
+  } catch (const ConfigError& error) {
+    for (const auto& [field, key] : keys) {
+      if (error.key() == field) config.fail(key, error.what());
+    }
+    throw;
+  }
+}
+
+/// Throws a ConfigError at `key` when the name it holds is not registered.
+template <class Entry>
+void require_registered(const Config& config, const std::string& key, const Registry<Entry>& registry) {
+  try {
+    registry.get(config.get_string(key));
+  } catch (const ConfigError& error) {
+    config.fail(key, error.what());
+  }
+}
+
+}  // namespace treadle

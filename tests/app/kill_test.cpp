@@ -1,0 +1,67 @@
+// Trials: a run is killed with -9 at a random moment, resumed, and ends with the bits of one that was never stopped.
+// TREADLE_STRESS=1 TRIALS=n makes n of them; without it there are two.
+#include <tests/app/command.hpp>
+#include <treadle/checkpoint/file.hpp>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <iostream>
+#include <random>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+int trials() {
+  const char* stress = std::getenv("TREADLE_STRESS");
+  const char* count = std::getenv("TRIALS");
+  return stress != nullptr && count != nullptr ? std::atoi(count) : 2;
+}
+
+std::vector<nlohmann::json> metrics(const std::string& folder) {
+  std::vector<nlohmann::json> lines;
+  for (const std::string& line : lines_of(read_text(folder + "/metrics.json"))) {
+    nlohmann::json object = nlohmann::json::parse(line);
+    for (const char* clock : {"time", "data_time", "rank_data_time", "eta_seconds"}) object.erase(clock);
+    lines.push_back(object);
+  }
+  return lines;
+}
+
+/// All but histories of clock values, and what writers know of their files.
+Value comparable(const std::string& file) {
+  Value value = load_checkpoint_file(file);
+  value.as_dict().at("treadle").as_dict().erase("events");
+  value.as_dict().at("trainer").as_dict().at("hooks").as_dict().erase("PeriodicWriter");
+  return value;
+}
+
+const std::vector<std::string> kSettings = {"SOLVER.MAX_ITER", "60", "SOLVER.CHECKPOINT_PERIOD", "3", "TEST.EVAL_PERIOD", "7"};
+
+TEST(Kill, AtAnyMomentAndResumedEndsInTheSameBits) {
+  const Command whole;
+  ASSERT_EQ(whole.train(kSettings).status, 0);
+  const auto seed = std::random_device()();
+  std::cout << "seed " << seed << "\n";
+  std::mt19937 random(seed);
+  for (int trial = 0; trial < trials(); ++trial) {
+    const Command killed;
+    // stdout grows with every step's checkpoint and report, so its size stands for the moment.
+    const std::size_t moment = 600 + random() % 7000;
+    const ProcessResult first = killed.train(kSettings, [&](const std::string& out, pid_t pid) {
+      if (out.size() >= moment) kill(pid, SIGKILL);
+    });
+    std::vector<std::string> again = {"--resume"};
+    again.insert(again.end(), kSettings.begin(), kSettings.end());
+    const ProcessResult second = killed.train(again);
+    ASSERT_EQ(second.status, 0) << "trial " << trial << " killed at " << moment << ": " << second.err << first.out;
+    EXPECT_TRUE(identical(comparable(whole.output + "/model_final.pth"), comparable(killed.output + "/model_final.pth")))
+        << moment;
+    EXPECT_EQ(metrics(whole.output), metrics(killed.output)) << "killed at " << moment;
+  }
+}
+
+}  // namespace
+}  // namespace treadle
