@@ -24,9 +24,9 @@ void forward(int number) {
   errno = saved;
 }
 
-void handle(int number, void (*handler)(int)) {
+void handle(int number) {
   struct sigaction action{};
-  action.sa_handler = handler;
+  action.sa_handler = forward;
   action.sa_flags = SA_RESTART;
   sigaction(number, &action, nullptr);
 }

@@ -20,6 +20,22 @@ namespace {
 
 constexpr std::int64_t kWriterPeriod = 20;
 
+std::shared_ptr<Model> build_model(const Config& config) {
+  require_registered(config, "MODEL.META_ARCHITECTURE", model_registry());
+  const ModelOptions options{.classifier = model_options(config),
+                             .settings = {{"MODEL", config.to_dict("MODEL")}, {"TREADLE", config.to_dict("TREADLE")}}};
+  return with_keys(config,
+                   {{options.classifier.backbone.name, "MODEL.BACKBONE.NAME"},
+                    {"BackboneOptions.in_channels", "TREADLE.CLASSIFIER.IN_CHANNELS"},
+                    {"BackboneOptions.image_size", "TREADLE.CLASSIFIER.IMAGE_SIZE"},
+                    {"BackboneOptions.num_classes", "TREADLE.CLASSIFIER.NUM_CLASSES"},
+                    {"BackboneOptions.dropout", "TREADLE.CLASSIFIER.DROPOUT"},
+                    {"ImageClassifierOptions.pixel_mean", "MODEL.PIXEL_MEAN"},
+                    {"ImageClassifierOptions.pixel_std", "MODEL.PIXEL_STD"}},
+                   [&] { return model_registry().get(config.get_string("MODEL.META_ARCHITECTURE"))(options); });
+}
+
+/// The data set `name`, which stands under `key` of the config: an unknown one is said with file and line.
 std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::string& key, const std::string& name) {
   try {
     dataset_catalog().get(name);
