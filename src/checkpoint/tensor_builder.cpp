@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 namespace treadle {
 
@@ -93,7 +94,9 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec) {
   std::uint64_t available = view.nbytes / size;
   if (spec.offset < 0) fail("the offset of a tensor is negative", spec.position);
   auto offset = static_cast<std::uint64_t>(spec.offset);
-  if (offset > available || geometry.reach > available - offset) {
+  // A view without elements may begin behind the end, as a slice of an empty tensor does; it refers to nothing.
+  const bool nothing = geometry.reach == 0 && offset <= std::numeric_limits<std::int64_t>::max() / size;
+  if (!nothing && (offset > available || geometry.reach > available - offset)) {
     fail(fmt::format("a tensor reaches to element {} of a storage that has {}", offset + geometry.reach, available),
          spec.position);
   }

@@ -62,7 +62,7 @@ void expect_error(const Thrown& thrown, const Json& raised) {
 }
 
 void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected,
-                 bool lists_only = false) {
+                 bool lists_only) {
   for (const auto& [key, value] : expected) {
     const auto entry = found.find(key);
     if (entry == found.end()) {
@@ -186,9 +186,5 @@ std::vector<std::string> relative_files(const Config& config, const std::filesys
   }
   return files;
 }
-
-#define TREADLE_FOR_EACH_CASE(one, kind) \
-  for (const Json& one : cases_of(kind)) \
-    if (::testing::ScopedTrace trace_of_case(__FILE__, __LINE__, one.at("id").get<std::string>()); true)
 
 }  // namespace treadle

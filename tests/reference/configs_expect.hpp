@@ -2,6 +2,8 @@
 
 #include "tests/reference/configs_cases.hpp"
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <map>
 #include <set>
@@ -28,6 +30,10 @@ std::string key_in(const std::string& message);
 bool is_integer_for_float(const Json& raised);
 
 void expect_error(const Thrown& thrown, const Json& raised);
+
+/// The same leaves; `lists_only` takes a Tuple for the List of its elements.
+void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected,
+                 bool lists_only = false);
 
 std::map<std::string, Value> to_leaves(const Json& pairs);
 
@@ -57,5 +63,9 @@ std::size_t warnings_of(const Json& expect);
 std::vector<std::string> files_once(const Json& chain);
 
 std::vector<std::string> relative_files(const Config& config, const std::filesystem::path& root);
+
+#define TREADLE_FOR_EACH_CASE(one, kind) \
+  for (const Json& one : cases_of(kind)) \
+    if (::testing::ScopedTrace trace_of_case(__FILE__, __LINE__, one.at("id").get<std::string>()); true)
 
 }  // namespace treadle
