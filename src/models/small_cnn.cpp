@@ -1,5 +1,6 @@
 #include <models/small_cnn.hpp>
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/max_pool2d.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
@@ -23,7 +24,10 @@ class SmallCnn final : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& image) {
-    at::Tensor x = at::max_pool2d(norm1_(conv1_(image)).relu_(), 2);
+    // LibTorch's convolutions on the CPU are a third faster on channels-last images. The copy sets the strides even where there
+    // is one channel and both orders are the same bytes.
+    at::Tensor x = at::empty(image.sizes(), image.options().memory_format(c10::MemoryFormat::ChannelsLast)).copy_(image);
+    x = at::max_pool2d(norm1_(conv1_(x)).relu_(), 2);
     x = at::max_pool2d(norm2_(conv2_(x)).relu_(), 2);
     x = hidden_(dropout_(x.flatten(1))).relu_();
     return output_(dropout_(x));

@@ -61,8 +61,7 @@ void expect_error(const Thrown& thrown, const Json& raised) {
   }
 }
 
-void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected,
-                 bool lists_only) {
+void expect_same(const std::map<std::string, Value>& found, const std::map<std::string, Value>& expected, bool lists_only) {
   for (const auto& [key, value] : expected) {
     const auto entry = found.find(key);
     if (entry == found.end()) {
