@@ -9,10 +9,6 @@ namespace treadle {
 
 /// Reaches into containers so that copying, comparing and destroying can walk a tree with a stack of their own.
 struct ValueAccess {
-  using Data = decltype(Value::data_);
-
-  static const Data& data(const Value& value) noexcept { return value.data_; }
-  static Data& data(Value& value) noexcept { return value.data_; }
   template <class Tag>
   static std::vector<Value>& items(Sequence<Tag>& sequence) noexcept {
     return sequence.items_;

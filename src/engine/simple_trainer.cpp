@@ -27,11 +27,6 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-c10::Device device_of(const torch::nn::Module& model) {
-  const auto parameters = named_parameters(model);
-  return parameters.empty() ? c10::Device(c10::kCPU) : parameters.front().tensor.device();
-}
-
 void check_losses(const LossDict& losses, std::int64_t iteration) {
   if (losses.empty()) throw Error(fmt::format("the model gave no losses in iteration {}", iteration));
   bool differentiable = false;
@@ -83,6 +78,7 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
   if (!model_) throw Error("SimpleTrainer needs a model, found a null pointer");
   validate(options_);
   optimizer_state_ = optimizer_stateful(optimizer_);
+  if (const auto parameters = named_parameters(*model_); !parameters.empty()) first_parameter_ = parameters.front().tensor;
   model_->train();
 }
 
@@ -94,8 +90,8 @@ Batch SimpleTrainer::next_batch(const TrainerBase& loop) {
     throw Error(fmt::format("the batches of \"{}\" ended before iteration {} of {}; training needs a source without end",
                             source_.name(), loop.iter(), loop.max_iter()));
   }
-  const c10::Device device = device_of(*model_);
-  return device.is_cpu() ? *std::move(batch) : batch->to(device);
+  if (!first_parameter_.defined() || first_parameter_.is_cpu()) return *std::move(batch);
+  return batch->to(first_parameter_.device());
 }
 
 void SimpleTrainer::run_step_for(TrainerBase& loop) {

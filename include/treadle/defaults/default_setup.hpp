@@ -10,8 +10,8 @@ class Config;
 class Group;
 
 struct SetupOptions {
-  std::vector<std::string> command_line;  ///< as typed; logged
-  bool write_config = true;               ///< leave `config.yaml` as it is otherwise: for an evaluation in the folder of a run
+  std::vector<std::string> command_line{};  ///< as typed; logged
+  bool write_config = true;                 ///< leave `config.yaml` as it is otherwise: for an evaluation in the folder of a run
 };
 
 /// Prepares a process for a run, in this order: OUTPUT_DIR is made and tried (IoError in the first second when it cannot be

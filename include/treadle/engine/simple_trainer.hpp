@@ -57,6 +57,7 @@ class SimpleTrainer : public TrainerBase {
   SimpleTrainerOptions options_;
   std::unique_ptr<Stateful> optimizer_state_;
   NamedNumbers loss_values_;
+  at::Tensor first_parameter_;  // its device is the model's, wherever that is moved to
 };
 
 }  // namespace treadle

@@ -9,7 +9,7 @@ namespace treadle {
 
 struct ClassificationEvaluatorOptions {
   std::string task = "classification";  ///< the key of its results
-  std::shared_ptr<Group> group;         ///< null for one process
+  std::shared_ptr<Group> group{};       ///< null for one process
 };
 
 /// Accuracy of predictions {"scores": [num_classes]} against the field "label". Loop thread only.

@@ -15,8 +15,8 @@ class Checkpointer;
 namespace treadle::hooks {
 
 struct PeriodicCheckpointerOptions {
-  std::int64_t period = 5000;               ///< iterations from save to save, at least 1
-  std::optional<std::int64_t> max_to_keep;  ///< periodic checkpoints kept, at least 1; without a value all
+  std::int64_t period = 5000;                 ///< iterations from save to save, at least 1
+  std::optional<std::int64_t> max_to_keep{};  ///< periodic checkpoints kept, at least 1; without a value all
   std::string file_prefix = "model";
 };
 /// Throws ConfigError that names the field.
