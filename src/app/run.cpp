@@ -1,4 +1,7 @@
+#include <app/diff_command.hpp>
+#include <app/inspect_command.hpp>
 #include <app/train_command.hpp>
+#include <app/verify_command.hpp>
 #include <base/exception_text.hpp>
 #include <treadle/app/run.hpp>
 #include <treadle/base/errors.hpp>
@@ -55,12 +58,24 @@ int run_command(int argc, const char* const* argv) {
   TrainArguments train_arguments;
   train_arguments.command_line.assign(argv, argv + argc);
   const CLI::App* train = add_train_command(app, train_arguments);
+  InspectArguments inspect_arguments;
+  const CLI::App* inspect = add_inspect_command(app, inspect_arguments);
+  VerifyArguments verify_arguments;
+  const CLI::App* verify = add_verify_command(app, verify_arguments);
+  DiffArguments diff_arguments;
+  const CLI::App* diff = add_diff_command(app, diff_arguments);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return report_usage(app, error, train_arguments.command_line);
   }
-  return guarded([&] { return train->parsed() ? run_train(train_arguments) : kWrongUsage; });
+  return guarded([&] {
+    if (train->parsed()) return run_train(train_arguments);
+    if (inspect->parsed()) return run_inspect(inspect_arguments);
+    if (verify->parsed()) return run_verify(verify_arguments);
+    if (diff->parsed()) return run_diff(diff_arguments);
+    return kWrongUsage;
+  });
 }
 
 }  // namespace treadle

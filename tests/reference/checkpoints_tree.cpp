@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "tests/reference/sha256.hpp"
+#include "base/sha256.hpp"
 
 using nlohmann::ordered_json;
 using namespace treadle;

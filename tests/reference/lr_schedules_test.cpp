@@ -13,9 +13,9 @@
 #include <memory>
 #include <set>
 
+#include "base/sha256.hpp"
 #include "tests/reference/numbers.hpp"
 #include "tests/reference/reference_cases.hpp"
-#include "tests/reference/sha256.hpp"
 
 namespace treadle {
 namespace {

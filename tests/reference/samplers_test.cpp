@@ -14,8 +14,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/sha256.hpp"
 #include "tests/data/fixed_group.hpp"
-#include "tests/reference/sha256.hpp"
 
 namespace treadle {
 namespace {
