@@ -6,6 +6,7 @@
 #
 #   CHANGED=1     only the files that differ from the last commit (CHANGED=REF: from the commit REF) and the new ones
 #   JOBS=2        how many compilers run at once
+#   ANALYZE=1     with clang's static analyzer, which takes three times as long as all the rest
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -70,7 +71,7 @@ check_tidy() {
   echo "lint: clang-tidy on ${#sources[@]} file(s), $jobs at a time"
   # GCC's own warning names are unknown to clang; the count of warnings in other people's headers is no news.
   printf '%s\0' "${sources[@]}" | xargs -0 -n 1 -P "$jobs" bash -c '
-    output=$("$0" --quiet -p "$1" --extra-arg=-Wno-unknown-warning-option "$2" 2>&1) && exit 0
+    output=$("$0" --quiet -p "$1" ${ANALYZE:+--checks=clang-analyzer-*} --extra-arg=-Wno-unknown-warning-option "$2" 2>&1) && exit 0
     grep -vE "^[0-9]+ (warnings?|errors?)( and [0-9]+ errors?)? (generated|treated as errors)" <<<"$output"
     exit 1' "$venv/bin/clang-tidy" "$build"
 }
@@ -93,7 +94,8 @@ if ! "$venv/bin/clang-format" --dry-run -Werror "${files[@]}" >"$build/format.lo
   echo "lint: 'make format' puts the format right"
   status=1
 fi
-cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTREADLE_WERROR=ON -DTREADLE_BUILD_BENCHES=ON \
+cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTREADLE_WERROR=ON -DTREADLE_BUILD_TESTS=ON \
+  -DTREADLE_BUILD_EXAMPLES=ON -DTREADLE_BUILD_BENCHES=ON \
   -DTORCH_PREFIX="${TORCH_PREFIX:-}" >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log" >&2; fail "CMake cannot configure $build"; }
 if [[ " ${files[*]}" == *" include/"* ]]; then

@@ -142,8 +142,9 @@ CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
 
 int run_train(const TrainArguments& arguments) {
   Config config = read_config(arguments);
+  if (arguments.resume) take_saved_max_iter(config);
   config.freeze();
-  const auto main = [&](std::shared_ptr<Group> group) {
+  const auto main = [&](const std::shared_ptr<Group>& group) {
     default_setup(config, *group, {.command_line = arguments.command_line, .write_config = !arguments.eval_only});
     return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group);
   };

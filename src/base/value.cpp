@@ -206,7 +206,14 @@ Value& Dict::operator[](const Key& key) {
   index_last();
   return entries_.back().value;
 }
-void Dict::set(Key key, Value value) { (*this)[key] = std::move(value); }
+void Dict::set(Key key, Value value) {
+  if (Value* present = find(key)) {
+    *present = std::move(value);
+    return;
+  }
+  entries_.push_back({std::move(key), std::move(value)});
+  index_last();
+}
 
 bool Dict::erase(const Key& key) {
   auto found = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.key == key; });

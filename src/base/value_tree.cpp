@@ -4,6 +4,8 @@
 
 #include <fmt/ranges.h>
 
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <unordered_map>
 
@@ -51,7 +53,7 @@ bool compare_top(const Value& a, const Value& b, std::vector<Pair>& pending) {
       return a.as_int() == b.as_int();
     case Value::Type::real: {
       const double x = a.as_double(), y = b.as_double();
-      return std::memcmp(&x, &y, sizeof x) == 0;
+      return std::bit_cast<std::uint64_t>(x) == std::bit_cast<std::uint64_t>(y);
     }
     case Value::Type::string:
       return a.as_string() == b.as_string();

@@ -52,12 +52,12 @@ TREADLE_FOLDING_TARGET inline std::uint32_t reduce(__m128i value) noexcept {
 /// At least 64 bytes, a multiple of 16.
 TREADLE_FOLDING_TARGET std::uint32_t crc32_folded(std::uint32_t crc, const std::byte* bytes, std::size_t size) noexcept {
   __m128i lanes[4];
-  for (int i = 0; i < 4; ++i) lanes[i] = load(bytes + 16 * i);
+  for (std::size_t i = 0; i < 4; ++i) lanes[i] = load(bytes + 16 * i);
   lanes[0] = _mm_xor_si128(lanes[0], _mm_cvtsi32_si128(static_cast<int>(~crc)));
   bytes += 64, size -= 64;
   __m128i by64 = _mm_set_epi64x(kBy64[1], kBy64[0]);
   for (; size >= 64; bytes += 64, size -= 64) {
-    for (int i = 0; i < 4; ++i) lanes[i] = fold(lanes[i], by64, load(bytes + 16 * i));
+    for (std::size_t i = 0; i < 4; ++i) lanes[i] = fold(lanes[i], by64, load(bytes + 16 * i));
   }
   __m128i by16 = _mm_set_epi64x(kBy16[1], kBy16[0]);
   __m128i value = lanes[0];

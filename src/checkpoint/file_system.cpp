@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/checkpoint/file_system.hpp>
 
 #include <dirent.h>
@@ -165,7 +166,8 @@ void commit_file(FileSystem& files, const fs::path& path, bool durable, const st
     // The first error is the one to report; what is left behind is removed at the next start.
     try {
       files.remove(temporary);
-    } catch (const IoError&) {
+    } catch (const IoError& second) {
+      log_debug(second.what());
     }
     throw;
   }

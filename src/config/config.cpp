@@ -172,17 +172,17 @@ void Config::declare(std::string_view key, Value default_value) {
   for (std::size_t i = known; i < parts.size(); ++i) {
     if (parts[i].empty()) refuse("a part of it is empty");
   }
+  Entry* leaf = nullptr;
   for (std::size_t i = known; i < parts.size(); ++i) {
     Entry& entry = section->at_or_new(parts[i]);
     entry.origin = {default_source, 0};
     entry.is_section = i + 1 < parts.size();
     entry.section.new_allowed = section->new_allowed;
-    if (!entry.is_section) {
-      entry.declared = default_value.type();
-      entry.value = std::move(default_value);
-    }
+    leaf = &entry;
     section = &entry.section;
   }
+  leaf->declared = default_value.type();
+  leaf->value = std::move(default_value);
 }
 
 }  // namespace treadle

@@ -27,8 +27,9 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   optimizer_ = builders_.optimizer(config_, *model_);
   lr_scheduler_ = builders_.lr_scheduler(config_, *optimizer_);
 
-  inner_ = std::make_unique<SimpleTrainer>(model_, *train_source_, *optimizer_,
-                                           SimpleTrainerOptions{.trainer = {.group = shared, .events = {}}});
+  inner_ = std::make_unique<SimpleTrainer>(
+      model_, *train_source_, *optimizer_,
+      SimpleTrainerOptions{.resume = resume_settings(config_), .trainer = {.group = shared, .events = {}}});
   record_ = std::make_unique<RunRecord>(*this, train_source_.get(), *model_, model_->non_persistent());
   checkpointer_ =
       std::make_unique<DetectionCheckpointer>(*model_, config_.get_string("OUTPUT_DIR"),
@@ -52,6 +53,11 @@ void DefaultTrainer::resume_or_load(bool resume) {
         fmt::format("the checkpoint was not written by Treadle: training goes on at iteration {}, but the order of the data and "
                     "random numbers start anew",
                     start_iter()));
+  }
+  const std::int64_t saved = record_->saved_max_iter(), current = config_.get_int("SOLVER.MAX_ITER");
+  if (saved > 0 && saved != current) {
+    log_warning(fmt::format("SOLVER.MAX_ITER differs from the one of the run that is resumed: using {} instead of the saved {}",
+                            current, saved));
   }
 }
 

@@ -1,10 +1,27 @@
 // What the config says to the room `solver`.
 #include <defaults/validate_as.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/base/value_view.hpp>
+#include <treadle/checkpoint/file.hpp>
 #include <treadle/defaults/options.hpp>
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
 
 namespace treadle {
 namespace {
+
+NonFiniteNorm non_finite_norm(const Config& config) {
+  const std::string& name = config.get_string("TREADLE.SOLVER.NON_FINITE_NORM");
+  if (name == "pass") return NonFiniteNorm::pass;
+  if (name == "error") return NonFiniteNorm::error;
+  if (name == "skip") return NonFiniteNorm::skip;
+  config.fail("TREADLE.SOLVER.NON_FINITE_NORM", "expected \"pass\", \"error\" or \"skip\"");
+}
 
 GradientClippingOptions clipping_options(const Config& config) {
   GradientClippingOptions clip;
@@ -16,6 +33,7 @@ GradientClippingOptions clipping_options(const Config& config) {
   }
   clip.clip_value = config.get_double("SOLVER.CLIP_GRADIENTS.CLIP_VALUE");
   clip.norm_type = config.get_double("SOLVER.CLIP_GRADIENTS.NORM_TYPE");
+  clip.non_finite = non_finite_norm(config);
   return clip;
 }
 
@@ -26,7 +44,34 @@ WarmupMethod warmup_method(const Config& config) {
   config.fail("SOLVER.WARMUP_METHOD", "expected \"linear\" or \"constant\"");
 }
 
+/// 0 when there is no run, or its last checkpoint does not say.
+std::int64_t saved_max_iter(const std::filesystem::path& folder) {
+  std::ifstream tag(folder / "last_checkpoint");
+  std::string name;
+  if (!std::getline(tag, name) || name.empty()) return 0;
+  const Value checkpoint = load_checkpoint_file(folder / name);
+  const ValueView view(checkpoint);
+  if (!checkpoint.as_dict().contains("treadle") || !view["treadle"].as_dict().contains("max_iter")) return 0;
+  return view["treadle"]["max_iter"].as_int();
+}
+
 }  // namespace
+
+ResumeSettings resume_settings(const Config& config) {
+  const std::string& name = config.get_string("TREADLE.SOLVER.RESUME");
+  if (name == "current") return ResumeSettings::current;
+  if (name == "saved") return ResumeSettings::saved;
+  config.fail("TREADLE.SOLVER.RESUME", "expected \"current\" or \"saved\"");
+}
+
+void take_saved_max_iter(Config& config) {
+  if (resume_settings(config) == ResumeSettings::current) return;
+  const std::int64_t saved = saved_max_iter(config.get_string("OUTPUT_DIR"));
+  const std::int64_t current = config.get_int("SOLVER.MAX_ITER");
+  if (saved == 0 || saved == current) return;
+  log_warning(fmt::format("SOLVER.MAX_ITER is {} in the run that is resumed: it counts instead of {}", saved, current));
+  config.set("SOLVER.MAX_ITER", saved);
+}
 
 OptimizerOptions optimizer_options(const Config& config) {
   OptimizerOptions options;
@@ -70,6 +115,7 @@ LRSchedulerOptions lr_scheduler_options(const Config& config) {
   options.warmup_factor = config.get_double("SOLVER.WARMUP_FACTOR");
   options.warmup_method = warmup_method(config);
   options.rescale_interval = config.get_bool("SOLVER.RESCALE_INTERVAL");
+  options.resume = resume_settings(config);
   with_keys(config,
             {{"LRSchedulerOptions.base_lr", "SOLVER.BASE_LR"},
              {"LRSchedulerOptions.base_lr_end", "SOLVER.BASE_LR_END"},

@@ -59,6 +59,7 @@ Dict RunRecord::state_dict() const {
   return {{"version", kVersion},
           {"events", trainer_.storage().state_dict()},
           {"position", to_dict(trainer_.position())},
+          {"max_iter", trainer_.max_iter()},
           {"ranks", trainer_.group().all_gather(own_entry())}};
 }
 
@@ -74,6 +75,7 @@ void RunRecord::check_state_dict(const Dict& state) const {
   const std::int64_t version = view["version"].as_int();
   if (version != kVersion) view["version"].fail(fmt::format("expected version {} of the record, found {}", kVersion, version));
   read_position(view["position"]);
+  if (state.contains("max_iter") && view["max_iter"].as_int() < 0) view["max_iter"].fail("must not be negative");
   trainer_.storage().check_state_dict(view["events"].as_dict());
   if (view["ranks"].size() == 0) view["ranks"].fail("expected an entry for every rank, found none");
   bool own = false;
@@ -100,6 +102,7 @@ void RunRecord::load_state_dict(const Dict& state) {
         fmt::format("the checkpoint has no entry for rank {}: its random numbers start anew", trainer_.group().get_rank()));
   }
   trainer_.resume_at(read_position(ValueView(state)["position"]), std::move(restore));
+  if (const Value* max_iter = state.find("max_iter")) saved_max_iter_ = max_iter->as_int();
   loaded_ = true;
 }
 

@@ -6,10 +6,13 @@
 #include <treadle/solver/optimizer_state.hpp>
 
 #include <fmt/format.h>
+#include <torch/optim/lbfgs.h>
 #include <torch/optim/optimizer.h>
 
 #include <chrono>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace treadle {
 
@@ -19,6 +22,7 @@ void validate(const SimpleTrainerOptions& options) {
         fmt::format("SimpleTrainerOptions.gather_metric_period is {}; at least 1 is needed", options.gather_metric_period),
         "SimpleTrainerOptions.gather_metric_period");
   }
+  if (options.clip.enabled) validate(options.clip);
 }
 
 namespace {
@@ -74,10 +78,20 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
       model_(std::move(model)),
       source_(source),
       optimizer_(optimizer),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      clips_by_itself_(dynamic_cast<const ClippingOptimizer*>(&optimizer)),
+      needs_closure_(options_.closure.value_or(dynamic_cast<const torch::optim::LBFGS*>(&optimizer) != nullptr)) {
   if (!model_) throw Error("SimpleTrainer needs a model, found a null pointer");
   validate(options_);
-  optimizer_state_ = optimizer_stateful(optimizer_);
+  if (options_.clip.enabled) {
+    if (clips_by_itself_) {
+      throw ConfigError(
+          "SimpleTrainerOptions.clip is enabled, but the optimizer clips by itself: gradients would be clipped twice",
+          "SimpleTrainerOptions.clip");
+    }
+    clipper_ = create_gradient_clipper(options_.clip);
+  }
+  optimizer_state_ = optimizer_stateful(optimizer_, options_.resume);
   if (const auto parameters = named_parameters(*model_); !parameters.empty()) first_parameter_ = parameters.front().tensor;
   model_->train();
 }
@@ -106,13 +120,55 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
   loop.start_exchange({.losses = loss_values_, .data_time = data_time, .finite = all_finite(loss_values_)});
 
   if (!options_.zero_grad_before_forward) optimizer_.zero_grad();
-  sum_of(losses).backward();
+  const at::Tensor total = sum_of(losses);
+  total.backward();
   loop.after_backward();
 
   const StepVerdict& verdict = loop.finish_exchange();
   if (!verdict.finite) throw NonFiniteError(loop.iter(), verdict.losses);
   record(loop, verdict, data_time);
-  optimizer_.step();
+  step_optimizer(batch, total);
+  if ((loop.iter() + 1) % options_.gather_metric_period == 0) record_norm(loop.storage());
+}
+
+/// False when the step is to be left out.
+bool SimpleTrainer::clip() {
+  if (!clipper_) return true;
+  std::vector<at::Tensor> parameters;
+  for (const auto& group : optimizer_.param_groups())
+    parameters.insert(parameters.end(), group.params().begin(), group.params().end());
+  norm_ = clipper_(parameters);
+  return !norm_ || norm_allows_step(*norm_, options_.clip.non_finite);
+}
+
+void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& total) {
+  if (!clip()) return;
+  if (!needs_closure_) {
+    optimizer_.step();
+  } else {
+    // The gradients of the first call are there already.
+    bool first = true;
+    optimizer_.step([&] {
+      if (std::exchange(first, false)) return total.detach();
+      optimizer_.zero_grad();
+      const at::Tensor loss = sum_of(model_->losses(batch));
+      loss.backward();
+      clip();
+      return loss.detach();
+    });
+  }
+  if (clips_by_itself_) norm_ = clips_by_itself_->last_norm();
+}
+
+void SimpleTrainer::record_norm(EventStorage& storage) {
+  if (!norm_) return;
+  if (norm_->is_cpu()) {
+    storage.put_scalar("grad_norm", norm_->item<double>());
+    return;
+  }
+  // The loss of this step has been read, so the device is done with the step before.
+  if (norm_of_before_) storage.put_scalar("grad_norm", norm_of_before_->item<double>());
+  norm_of_before_ = norm_;
 }
 
 void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const {

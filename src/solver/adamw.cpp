@@ -1,6 +1,6 @@
+#include "solver/adam_kernel.hpp"
 #include "solver/group_conversion.hpp"
 #include "solver/scale_grads.hpp"
-#include "solver/tensor_kernels.hpp"
 #include "solver/tensor_layout.hpp"
 
 #include <treadle/base/errors.hpp>
@@ -16,6 +16,8 @@
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/neg.h>
 #include <ATen/ops/sqrt.h>
+#include <ATen/ops/sqrt_cpu_dispatch.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
@@ -108,9 +110,9 @@ bool kernel_takes(const Update& update) {
          (!update.max_exp_avg_sq.defined() || same_walk(update.param, update.max_exp_avg_sq));
 }
 
-/// Runs the kernels over the tensors of one dtype, block by block, so that a block is still in the cache when its second half
-/// begins. Tensors of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do not
-/// depend on where in a block a number lies.
+/// Runs the kernel over the tensors of one dtype, block by block, so that a block is still in the cache when its second half
+/// begins. The pieces of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do
+/// not depend on where in a block a number lies.
 template <class T>
 class AdamBatch {
  public:
@@ -131,17 +133,16 @@ class AdamBatch {
   void run(AdamScalars scalars) {
     for (auto& [step, pieces] : by_step_) {
       scalars.step = step;
+      const AdamKernel<T> kernel(scalars);
       at::parallel_for(0, static_cast<std::int64_t>(pieces.blocks.size()), kParallelBlocks,
                        [&](std::int64_t begin, std::int64_t end) {
-                         at::Tensor scratch = at::empty({kBlock}, c10::CppTypeToScalarType<T>::value);
-                         for (std::int64_t block = begin; block < end; ++block)
-                           run_block(pieces, static_cast<std::size_t>(block), scalars, scratch);
+                         run_blocks(pieces, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), kernel);
                        });
     }
   }
 
  private:
-  static constexpr std::int64_t kBlock = 16384;
+  static constexpr std::int64_t kBlock = 65536;
   static constexpr std::int64_t kParallelBlocks = 2;
 
   struct Pieces {
@@ -163,21 +164,47 @@ class AdamBatch {
       used += tensor.size;
       tensors.push_back(tensor);
     }
+
+    std::int64_t size_of_block(std::size_t index) {
+      std::int64_t size = 0;
+      for (const AdamTensor<T>& piece : block(index)) size += piece.size;
+      return size;
+    }
+
+    std::span<AdamTensor<T>> block(std::size_t index) {
+      std::size_t end = index + 1 < blocks.size() ? blocks[index + 1] : tensors.size();
+      return {tensors.data() + blocks[index], end - blocks[index]};
+    }
   };
 
-  static void run_block(Pieces& pieces, std::size_t block, const AdamScalars& scalars, const at::Tensor& scratch) {
-    std::size_t begin = pieces.blocks[block];
-    std::size_t end = block + 1 < pieces.blocks.size() ? pieces.blocks[block + 1] : pieces.tensors.size();
-    std::int64_t used = 0;
+  static void run_blocks(Pieces& pieces, std::size_t begin, std::size_t end, const AdamKernel<T>& kernel) {
+    std::int64_t largest = 0;
+    for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, pieces.size_of_block(i));
+    // Zeros, because roots are also taken of what is left of a block behind its last piece.
+    at::Tensor squares = at::zeros({largest}, c10::CppTypeToScalarType<T>::value);
     for (std::size_t i = begin; i < end; ++i) {
-      pieces.tensors[i].denominator = scratch.data_ptr<T>() + used;
-      used += pieces.tensors[i].size;
+      std::span<AdamTensor<T>> block = pieces.block(i);
+      std::int64_t used = place(block, squares);
+      kernel.moments(block);
+      take_roots(squares, used);
+      kernel.update(block);
     }
-    std::span<AdamTensor<T>> tensors(pieces.tensors.data() + begin, end - begin);
-    adam_moments_kernel(tensors, scalars);
-    at::Tensor squares = scratch.narrow(0, 0, used);
-    at::sqrt_out(squares, squares);
-    adam_update_kernel(tensors, scalars);
+  }
+
+  /// Gives each piece its part of `squares`, and returns how much of it is used.
+  static std::int64_t place(std::span<AdamTensor<T>> block, const at::Tensor& squares) {
+    T* free = squares.mutable_data_ptr<T>();
+    for (AdamTensor<T>& piece : block) {
+      piece.denominator = free;
+      free += piece.size;
+    }
+    return free - squares.const_data_ptr<T>();
+  }
+
+  static void take_roots(const at::Tensor& squares, std::int64_t used) {
+    // A view costs more than the roots of the few numbers behind a nearly full block.
+    at::Tensor roots = used + used / 8 < squares.numel() ? squares.narrow(0, 0, used) : squares;
+    at::cpu::sqrt_(roots);
   }
 
   std::map<std::int64_t, Pieces> by_step_;

@@ -19,20 +19,13 @@ void require(bool legal, const char* field, const char* range, double found) {
   }
 }
 
-template <class O>
-std::unique_ptr<torch::optim::Optimizer> make(const std::vector<ParamGroup>& groups, const OptimizerOptions& options,
-                                              const auto& own_options) {
-  if (options.clip.enabled) return std::make_unique<WithGradientClipping<O>>(options.clip, groups, own_options);
-  return std::make_unique<O>(groups, own_options);
-}
-
 std::unique_ptr<torch::optim::Optimizer> make_sgd(const std::vector<ParamGroup>& groups, const OptimizerOptions& options) {
-  return make<Sgd>(groups, options,
-                   SgdOptions{.lr = options.base_lr,
-                              .momentum = options.momentum,
-                              .weight_decay = options.weight_decay,
-                              .nesterov = options.nesterov,
-                              .fused = options.fused});
+  return maybe_add_gradient_clipping<Sgd>(options.clip, groups,
+                                          SgdOptions{.lr = options.base_lr,
+                                                     .momentum = options.momentum,
+                                                     .weight_decay = options.weight_decay,
+                                                     .nesterov = options.nesterov,
+                                                     .fused = options.fused});
 }
 
 AdamOptions adam_options(const OptimizerOptions& options) {
@@ -46,11 +39,11 @@ AdamOptions adam_options(const OptimizerOptions& options) {
 }
 
 std::unique_ptr<torch::optim::Optimizer> make_adamw(const std::vector<ParamGroup>& groups, const OptimizerOptions& options) {
-  return make<AdamW>(groups, options, adam_options(options));
+  return maybe_add_gradient_clipping<AdamW>(options.clip, groups, adam_options(options));
 }
 
 std::unique_ptr<torch::optim::Optimizer> make_adam(const std::vector<ParamGroup>& groups, const OptimizerOptions& options) {
-  return make<Adam>(groups, options, adam_options(options));
+  return maybe_add_gradient_clipping<Adam>(options.clip, groups, adam_options(options));
 }
 
 }  // namespace

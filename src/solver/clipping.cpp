@@ -17,8 +17,8 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
+#include <span>
 #include <string>
 
 namespace treadle {
@@ -72,18 +72,24 @@ bool kernel_can_sum(const at::Tensor& tensor) {
   return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
 }
 
-std::vector<NumberRange<float>> float_ranges(const std::vector<at::Tensor>& tensors) {
+/// The tensors as arrays, without those that are not defined; nothing where one is not for the kernel. `grad_of` is called on
+/// each.
+template <class GradOf>
+std::optional<std::vector<NumberRange<float>>> float_ranges(const std::vector<at::Tensor>& tensors, const GradOf& grad_of) {
   std::vector<NumberRange<float>> ranges;
   ranges.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) {
-    ranges.push_back({static_cast<float*>(tensor.unsafeGetTensorImpl()->mutable_data()), tensor.numel()});
+    const at::Tensor& grad = grad_of(tensor);
+    if (!grad.defined()) continue;
+    if (!kernel_can_sum(grad)) return std::nullopt;
+    ranges.push_back({static_cast<float*>(grad.unsafeGetTensorImpl()->mutable_data()), grad.numel()});
   }
   return ranges;
 }
 
-float norm_of_norms(const std::vector<at::Tensor>& grads) {
+float norm_of_norms(std::span<const NumberRange<float>> grads) {
   std::vector<float> norms(grads.size());
-  norm_kernel(float_ranges(grads), norms.data());
+  norm_kernel(grads, norms.data());
   NumberRange<float> all{norms.data(), static_cast<std::int64_t>(norms.size())};
   float total = 0;
   norm_kernel({&all, 1}, &total);
@@ -102,7 +108,8 @@ bool kernel_sums_like_aten() {
         random = random * 1664525U + 1013904223U;
         sample.mutable_data_ptr<float>()[i] = static_cast<float>(random >> 8) * 1e-6F - 8;
       }
-      if (norm_of_norms({sample}) != at::linalg_vector_norm(sample).item<float>()) return false;
+      NumberRange<float> numbers{sample.mutable_data_ptr<float>(), size};
+      if (norm_of_norms({&numbers, 1}) != at::linalg_vector_norm(sample).item<float>()) return false;
     }
     return true;
   }();
@@ -126,23 +133,33 @@ void validate(const GradientClippingOptions& options) {
   require(!std::isnan(options.norm_type), "norm_type", "a number or infinity", options.norm_type);
 }
 
-at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type) {
+namespace {
+
+template <class GradOf>
+at::Tensor norm_of(const std::vector<at::Tensor>& tensors, double norm_type, const GradOf& grad_of) {
   at::NoGradGuard no_grad;
-  std::vector<at::Tensor> defined;
-  defined.reserve(grads.size());
-  for (const at::Tensor& grad : grads) {
-    if (grad.defined()) defined.push_back(grad);
-  }
-  if (defined.empty()) return at::zeros({}, at::kFloat);
-  if (norm_type == 2 && std::all_of(defined.begin(), defined.end(), kernel_can_sum) && kernel_sums_like_aten()) {
-    return at::scalar_tensor(norm_of_norms(defined), at::kFloat);
+  if (norm_type == 2 && kernel_sums_like_aten()) {
+    const auto ranges = float_ranges(tensors, grad_of);
+    if (ranges && !ranges->empty()) return at::scalar_tensor(norm_of_norms(*ranges), at::kFloat);
   }
   std::vector<at::Tensor> norms;
-  norms.reserve(defined.size());
-  for (const at::Tensor& grad : defined) norms.push_back(at::linalg_vector_norm(grad, norm_type));
+  for (const at::Tensor& tensor : tensors) {
+    if (const at::Tensor& grad = grad_of(tensor); grad.defined()) norms.push_back(at::linalg_vector_norm(grad, norm_type));
+  }
+  if (norms.empty()) return at::zeros({}, at::kFloat);
   at::Device device = norms[0].device();
   for (at::Tensor& norm : norms) norm = norm.to(device);
   return at::linalg_vector_norm(at::stack(norms), norm_type);
+}
+
+}  // namespace
+
+at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type) {
+  return norm_of(grads, norm_type, [](const at::Tensor& grad) -> const at::Tensor& { return grad; });
+}
+
+at::Tensor total_grad_norm(const std::vector<at::Tensor>& params, double norm_type) {
+  return norm_of(params, norm_type, [](const at::Tensor& param) -> const at::Tensor& { return param.grad(); });
 }
 
 double clip_factor(double max_norm, const at::Tensor& norm) {

@@ -34,6 +34,31 @@ inline bool has_avx2() {
 TREADLE_INLINE float fused_multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 TREADLE_INLINE double fused_multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
+/// What happens to a gradient before it is used.
+enum class Before { nothing, negate, clip };
+
+inline Before before_use(bool maximize, double clip_factor) {
+  if (clip_factor != 1) return Before::clip;  // a NaN too
+  return maximize ? Before::negate : Before::nothing;
+}
+
+/// The gradient to use. Clipping changes it where it lies, as a pass of its own would; `sign` is -1 to go up.
+template <Before before, class T>
+TREADLE_INLINE T prepared(T& gradient, T clip_factor, T sign) {
+  if constexpr (before == Before::nothing) return gradient;
+  if constexpr (before == Before::negate) return -gradient;
+  T clipped = gradient * clip_factor;
+  gradient = clipped;
+  return clipped * sign;
+}
+
+/// ATen's lerp takes the form that is exact at the nearer end.
+template <class T>
+TREADLE_INLINE T lerp(T from, T to, T weight, T weight_minus_one, bool near_from) {
+  T difference = to - from;
+  return near_from ? fused_multiply_add(weight, difference, from) : fused_multiply_add(weight_minus_one, difference, to);
+}
+
 /// Below this many numbers a second thread costs more than it gives (ATen's own grain size).
 inline constexpr std::int64_t kParallelGrain = 32768;
 

@@ -19,24 +19,6 @@ struct SgdRange {
 
 enum class Momentum { none, first, later };
 
-/// What happens to a gradient before it is used.
-enum class Before { nothing, negate, clip };
-
-Before before_use(bool maximize, double clip_factor) {
-  if (clip_factor != 1) return Before::clip;  // a NaN too
-  return maximize ? Before::negate : Before::nothing;
-}
-
-/// The gradient to use. Clipping changes it where it lies, as a pass of its own would; `sign` is -1 to go up.
-template <Before before, class T>
-TREADLE_INLINE T prepared(T& gradient, T clip_factor, T sign) {
-  if constexpr (before == Before::nothing) return gradient;
-  if constexpr (before == Before::negate) return -gradient;
-  T clipped = gradient * clip_factor;
-  gradient = clipped;
-  return clipped * sign;
-}
-
 template <class T, Momentum momentum, bool decay, bool nesterov, Before before>
 TREADLE_INLINE void sgd_range(const SgdRange<T>& range) {
   T* __restrict p = range.param;
@@ -112,158 +94,6 @@ void sgd_kernel(std::span<const SgdTensor<double>> tensors, const SgdScalars& sc
 namespace {
 
 template <class T>
-struct AdamRange {
-  AdamTensor<T> at;
-  T clip_factor, sign, coupled_decay, shrink, lerp_weight, lerp_weight_minus_one, beta2, square_weight, minus_step_size,
-      root_correction, eps;
-  bool short_lerp;
-};
-
-/// ATen's lerp takes the form that is exact at the nearer end.
-template <class T>
-TREADLE_INLINE T lerp(T from, T to, T weight, T weight_minus_one, bool near_from) {
-  T difference = to - from;
-  return near_from ? fused_multiply_add(weight, difference, from) : fused_multiply_add(weight_minus_one, difference, to);
-}
-
-template <class T, Before before, bool coupled, bool shrink, bool near_from>
-TREADLE_INLINE void adam_moments_range(const AdamRange<T>& range) {
-  T* __restrict p = range.at.param;
-  T* __restrict gradient = range.at.grad;
-  T* __restrict m = range.at.exp_avg;
-  T* __restrict v = range.at.exp_avg_sq;
-  T* __restrict square = range.at.denominator;
-  for (std::int64_t i = 0; i < range.at.size; ++i) {
-    T g = prepared<before>(gradient[i], range.clip_factor, range.sign);
-    if constexpr (coupled) g = fused_multiply_add(range.coupled_decay, p[i], g);
-    if constexpr (shrink) p[i] *= range.shrink;
-    m[i] = lerp(m[i], g, range.lerp_weight, range.lerp_weight_minus_one, near_from);
-    T next = fused_multiply_add(range.square_weight * g, g, v[i] * range.beta2);
-    v[i] = next;
-    square[i] = next;
-  }
-}
-
-template <class T>
-TREADLE_INLINE void adam_maximum_range(const AdamRange<T>& range) {
-  T* __restrict maximum = range.at.max_exp_avg_sq;
-  T* __restrict square = range.at.denominator;
-  for (std::int64_t i = 0; i < range.at.size; ++i) {
-    // A NaN on either side stays.
-    T larger = !(square[i] <= maximum[i]) && maximum[i] == maximum[i] ? square[i] : maximum[i];
-    maximum[i] = larger;
-    square[i] = larger;
-  }
-}
-
-template <class T>
-TREADLE_INLINE void adam_update_range(const AdamRange<T>& range) {
-  T* __restrict p = range.at.param;
-  const T* __restrict m = range.at.exp_avg;
-  const T* __restrict root = range.at.denominator;
-  for (std::int64_t i = 0; i < range.at.size; ++i) {
-    T denominator = root[i] / range.root_correction + range.eps;
-    p[i] = p[i] + (range.minus_step_size * m[i]) / denominator;
-  }
-}
-
-template <class T, Before before, bool coupled, bool shrink, bool near_from>
-void moments_plain(const AdamRange<T>& range) {
-  adam_moments_range<T, before, coupled, shrink, near_from>(range);
-}
-template <class T, Before before, bool coupled, bool shrink, bool near_from>
-TREADLE_AVX2 void moments_avx2(const AdamRange<T>& range) {
-  adam_moments_range<T, before, coupled, shrink, near_from>(range);
-}
-template <class T>
-void maximum_plain(const AdamRange<T>& range) {
-  adam_maximum_range<T>(range);
-}
-template <class T>
-TREADLE_AVX2 void maximum_avx2(const AdamRange<T>& range) {
-  adam_maximum_range<T>(range);
-}
-template <class T>
-void update_plain(const AdamRange<T>& range) {
-  adam_update_range<T>(range);
-}
-template <class T>
-TREADLE_AVX2 void update_avx2(const AdamRange<T>& range) {
-  adam_update_range<T>(range);
-}
-
-template <class T>
-using AdamFunction = void (*)(const AdamRange<T>&);
-
-template <class T, bool avx2, std::size_t... index>
-constexpr std::array<AdamFunction<T>, 24> moments_table(std::index_sequence<index...>) {
-  if constexpr (avx2) {
-    return {moments_avx2<T, static_cast<Before>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
-  } else {
-    return {moments_plain<T, static_cast<Before>(index / 8), (index & 4) != 0, (index & 2) != 0, (index & 1) != 0>...};
-  }
-}
-
-template <class T>
-AdamRange<T> adam_range(const AdamScalars& scalars) {
-  auto step = static_cast<double>(scalars.step);
-  double weight = 1 - scalars.beta1;
-  AdamRange<T> range{};
-  range.clip_factor = static_cast<T>(scalars.clip_factor);
-  range.sign = static_cast<T>(scalars.maximize ? -1 : 1);
-  range.coupled_decay = static_cast<T>(scalars.weight_decay);
-  range.shrink = static_cast<T>(1 - scalars.lr * scalars.weight_decay);
-  range.lerp_weight = static_cast<T>(weight);
-  range.lerp_weight_minus_one = static_cast<T>(weight) - 1;
-  range.short_lerp = std::abs(range.lerp_weight) < static_cast<T>(0.5);
-  range.beta2 = static_cast<T>(scalars.beta2);
-  range.square_weight = static_cast<T>(1 - scalars.beta2);
-  range.minus_step_size = static_cast<T>(-(scalars.lr / (1 - std::pow(scalars.beta1, step))));
-  range.root_correction = static_cast<T>(std::sqrt(1 - std::pow(scalars.beta2, step)));
-  range.eps = static_cast<T>(scalars.eps);
-  return range;
-}
-
-template <class T>
-AdamRange<T> sub_range(AdamRange<T> range, const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
-  range.at = tensor;
-  range.at.param += begin;
-  range.at.grad += begin;
-  range.at.exp_avg += begin;
-  range.at.exp_avg_sq += begin;
-  if (tensor.max_exp_avg_sq) range.at.max_exp_avg_sq += begin;
-  range.at.denominator += begin;
-  range.at.size = end - begin;
-  return range;
-}
-
-template <class T>
-void run_moments(std::span<const AdamTensor<T>> tensors, const AdamScalars& scalars) {
-  static constexpr auto plain = moments_table<T, false>(std::make_index_sequence<24>{});
-  static constexpr auto avx2 = moments_table<T, true>(std::make_index_sequence<24>{});
-  AdamRange<T> range = adam_range<T>(scalars);
-  bool decays = scalars.weight_decay != 0;
-  auto before = static_cast<std::size_t>(before_use(scalars.maximize, scalars.clip_factor));
-  std::size_t variant = before * 8 + (decays && !scalars.decoupled) * 4U + (decays && scalars.decoupled) * 2U + range.short_lerp;
-  AdamFunction<T> function = (has_avx2() ? avx2 : plain)[variant];
-  AdamFunction<T> maximum = has_avx2() ? maximum_avx2<T> : maximum_plain<T>;
-  for_each_range(tensors, [&](const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
-    AdamRange<T> part = sub_range(range, tensor, begin, end);
-    function(part);
-    if (tensor.max_exp_avg_sq) maximum(part);
-  });
-}
-
-template <class T>
-void run_update(std::span<const AdamTensor<T>> tensors, const AdamScalars& scalars) {
-  AdamRange<T> range = adam_range<T>(scalars);
-  AdamFunction<T> function = has_avx2() ? update_avx2<T> : update_plain<T>;
-  for_each_range(tensors, [&](const AdamTensor<T>& tensor, std::int64_t begin, std::int64_t end) {
-    function(sub_range(range, tensor, begin, end));
-  });
-}
-
-template <class T>
 TREADLE_INLINE void lerp_range(T* __restrict average, const T* __restrict value, std::int64_t size, T weight) {
   bool near_from = std::abs(weight) < static_cast<T>(0.5);
   for (std::int64_t i = 0; i < size; ++i) average[i] = lerp(average[i], value[i], weight, weight - 1, near_from);
@@ -329,14 +159,6 @@ TREADLE_AVX2 float norm_avx2(const float* data, std::int64_t size) { return norm
 
 }  // namespace
 
-void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) {
-  run_moments(tensors, scalars);
-}
-void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) {
-  run_moments(tensors, scalars);
-}
-void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
-void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars) { run_update(tensors, scalars); }
 void lerp_kernel(std::span<const LerpTensor<float>> tensors, double weight) { run_lerp(tensors, weight); }
 void lerp_kernel(std::span<const LerpTensor<double>> tensors, double weight) { run_lerp(tensors, weight); }
 

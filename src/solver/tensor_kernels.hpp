@@ -34,37 +34,6 @@ struct SgdScalars {
 void sgd_kernel(std::span<const SgdTensor<float>> tensors, const SgdScalars& scalars);
 void sgd_kernel(std::span<const SgdTensor<double>> tensors, const SgdScalars& scalars);
 
-template <class T>
-struct AdamTensor {
-  T* param;
-  T* grad;
-  T* exp_avg;
-  T* exp_avg_sq;
-  T* max_exp_avg_sq;  ///< null without amsgrad
-  T* denominator;     ///< scratch: between the halves exp_avg_sq (with amsgrad its maximum), of which the caller takes the square
-                      ///< root
-  std::int64_t size;
-};
-
-struct AdamScalars {
-  double lr;
-  double beta1;
-  double beta2;
-  double eps;
-  double weight_decay;
-  bool decoupled;  ///< weight decay as in AdamW
-  bool maximize;
-  double clip_factor;  ///< unless 1, gradients are multiplied by it in place
-  std::int64_t step;   ///< counted from 1
-};
-
-/// The first half: moments, and with `decoupled` the decay of the parameter.
-void adam_moments_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
-void adam_moments_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
-/// The second half: the parameter.
-void adam_update_kernel(std::span<const AdamTensor<float>> tensors, const AdamScalars& scalars);
-void adam_update_kernel(std::span<const AdamTensor<double>> tensors, const AdamScalars& scalars);
-
 /// Numbers to read, or to change in place.
 template <class T>
 struct NumberRange {

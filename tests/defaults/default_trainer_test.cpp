@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <torch/optim/sgd.h>
 
+#include <algorithm>
 #include <map>
 
 namespace treadle {
@@ -154,6 +155,49 @@ TEST_F(DefaultTrainerTest, ARunThatHasComeFurtherThanItsEndIsSaid) {
   DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "6"}), nullptr);
   trainer.resume_or_load(true);
   EXPECT_THROW(trainer.train(), ConfigError);
+}
+
+TEST_F(DefaultTrainerTest, ARunResumedWithOtherSettingsTakesTheNewOnesAndWarnsOnceOfEach) {
+  DefaultTrainer(run.config(output / "."), nullptr).train();
+  const std::vector<std::string> other = {"SOLVER.MAX_ITER", "24", "SOLVER.BASE_LR", "0.2", "SOLVER.WEIGHT_DECAY", "0.5"};
+  logs.clear();
+  DefaultTrainer trainer(run.config(output / ".", other), nullptr);
+  trainer.resume_or_load(true);
+  const auto lines_with = [&](const std::string& text) {
+    return std::ranges::count_if(logs, [&](const std::string& line) { return line.find(text) != std::string::npos; });
+  };
+  EXPECT_EQ(lines_with("the base learning rate differs"), 1);
+  EXPECT_EQ(lines_with("the weight decay of parameter group"), 1);
+  EXPECT_EQ(lines_with("SOLVER.MAX_ITER differs"), 1);
+  EXPECT_EQ(trainer.lr_scheduler().base_lrs().front(), 0.2);
+  trainer.train();
+  EXPECT_EQ(trainer.iter(), 24);
+}
+
+TEST_F(DefaultTrainerTest, ARunResumedWithSavedSettingsGoesOnAsItWasMeantTo) {
+  {
+    DefaultTrainer first(run.config(output / "."), nullptr);
+    first.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_step = [](TrainerBase& trainer) {
+      if (trainer.iter() == 6) trainer.request_stop("the test");
+    }});
+    first.train();
+  }
+  Config config = run.config(output / ".", {"TREADLE.SOLVER.RESUME", "saved", "SOLVER.MAX_ITER", "24", "SOLVER.BASE_LR", "0.2",
+                                            "SOLVER.WEIGHT_DECAY", "0.5"});
+  take_saved_max_iter(config);
+  EXPECT_EQ(config.get_int("SOLVER.MAX_ITER"), 12);
+  logs.clear();
+  DefaultTrainer trainer(config, nullptr);
+  trainer.resume_or_load(true);
+  EXPECT_EQ(trainer.lr_scheduler().base_lrs().front(), 0.05);
+  EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(trainer.optimizer().param_groups()[0].options()).weight_decay(), 0.0001);
+  for (const std::string& line : logs) EXPECT_EQ(line.find("differs"), std::string::npos) << line;
+  trainer.train();
+  EXPECT_EQ(trainer.iter(), 12);
+
+  Config fresh = run.config(output / "nothing here", {"TREADLE.SOLVER.RESUME", "saved", "SOLVER.MAX_ITER", "24"});
+  take_saved_max_iter(fresh);
+  EXPECT_EQ(fresh.get_int("SOLVER.MAX_ITER"), 24);
 }
 
 TEST_F(DefaultTrainerTest, AFinishedRunResumedEvaluatesAgain) {

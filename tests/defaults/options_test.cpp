@@ -70,6 +70,20 @@ TEST(Options, OptimizerTakesItsKeys) {
   EXPECT_FALSE(optimizer_options(with({"SOLVER.WEIGHT_DECAY_BIAS", "None"})).weight_decay_bias.has_value());
 }
 
+TEST(Options, ANormThatIsNotFiniteIsPassedOnUnlessSaidOtherwise) {
+  EXPECT_EQ(optimizer_options(with({})).clip.non_finite, NonFiniteNorm::pass);
+  EXPECT_EQ(optimizer_options(with({"TREADLE.SOLVER.NON_FINITE_NORM", "error"})).clip.non_finite, NonFiniteNorm::error);
+  EXPECT_EQ(optimizer_options(with({"TREADLE.SOLVER.NON_FINITE_NORM", "skip"})).clip.non_finite, NonFiniteNorm::skip);
+  EXPECT_THROW(optimizer_options(with({"TREADLE.SOLVER.NON_FINITE_NORM", "stop"})), ConfigError);
+}
+
+TEST(Options, TheCurrentSettingsCountOnResumeUnlessSaidOtherwise) {
+  EXPECT_EQ(resume_settings(with({})), ResumeSettings::current);
+  EXPECT_EQ(resume_settings(with({"TREADLE.SOLVER.RESUME", "saved"})), ResumeSettings::saved);
+  EXPECT_EQ(lr_scheduler_options(with({"TREADLE.SOLVER.RESUME", "saved"})).resume, ResumeSettings::saved);
+  EXPECT_THROW(resume_settings(with({"TREADLE.SOLVER.RESUME", "older"})), ConfigError);
+}
+
 TEST(Options, LRSchedulerTakesItsKeys) {
   const auto options = lr_scheduler_options(with({"SOLVER.LR_SCHEDULER_NAME",
                                                   "WarmupCosineLR",

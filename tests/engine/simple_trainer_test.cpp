@@ -3,11 +3,16 @@
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine.hpp>
 #include <treadle/models/make_model.hpp>
+#include <treadle/solver/with_gradient_clipping.hpp>
 
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
+#include <torch/optim/adagrad.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
+#include <cmath>
 #include <limits>
 
 namespace treadle {
@@ -93,6 +98,107 @@ TEST_F(SimpleTrainerTest, MetricsAreGatheredEveryNIterations) {
   trainer.train(0, 7);
   EXPECT_EQ(trainer.storage().count_samples("total_loss", 100), 2);
   EXPECT_THROW(SimpleTrainer(model(), *source, optimizer, {.gather_metric_period = 0}), ConfigError);
+}
+
+TEST_F(SimpleTrainerTest, ClipsForAnOptimizerThatDoesNot) {
+  source = endless();
+  torch::optim::SGD plain(net->parameters(), 0.5);
+  GradientClippingOptions clip{.enabled = true, .type = ClipType::full_model, .clip_value = 0.1};
+  SimpleTrainer trainer(model(), *source, plain, {.clip = clip});
+  trainer.train(0, 2);
+  // The gradients 3 and 9 come down to 0.1.
+  EXPECT_NEAR(net->w.item<float>(), 1 - 0.5 * 0.2, 1e-6);
+  EXPECT_EQ(trainer.storage().history("grad_norm").latest(), 9);
+  clip.clip_value = -1;
+  EXPECT_THROW(SimpleTrainer(model(), *source, plain, {.clip = clip}), ConfigError);
+}
+
+TEST_F(SimpleTrainerTest, ANormThatIsNotFiniteLeavesTheStepOut) {
+  source = endless();
+  torch::optim::SGD plain(net->parameters(), 0.5);
+  SimpleTrainer trainer(model([](Net& n, const Batch&) {
+                          // The value is 0, its derivative infinite.
+                          return LossDict{{"root", (n.w - 1).sqrt().sum()}};
+                        }),
+                        *source, plain,
+                        {.clip = {.enabled = true, .type = ClipType::full_model, .non_finite = NonFiniteNorm::skip}});
+  trainer.train(0, 2);
+  EXPECT_EQ(net->w.item<float>(), 1);
+  EXPECT_TRUE(std::isinf(trainer.storage().history("grad_norm").latest()));
+}
+
+TEST_F(SimpleTrainerTest, TheNormOfAnOptimizerThatClipsIsRecorded) {
+  source = endless();
+  const GradientClippingOptions clip{.enabled = true, .type = ClipType::full_model, .clip_value = 0.1};
+  WithGradientClipping<torch::optim::SGD> clipping(clip, net->parameters(), torch::optim::SGDOptions(0.5));
+  SimpleTrainer trainer(model(), *source, clipping);
+  trainer.train(0, 1);
+  EXPECT_EQ(trainer.storage().history("grad_norm").latest(), 3);
+  EXPECT_NEAR(net->w.item<float>(), 1 - 0.5 * 0.1, 1e-6);
+  EXPECT_THROW(SimpleTrainer(model(), *source, clipping, {.clip = clip}), ConfigError);
+}
+
+TEST_F(SimpleTrainerTest, OptimizersOfLibTorchTrain) {
+  // (w - 3)² from w = 1: every one of them comes closer.
+  const auto parabola = [](Net& n, const Batch&) { return LossDict{{"square", (n.w - 3).square().sum()}}; };
+  const auto run = [&](torch::optim::Optimizer& any, std::int64_t steps) {
+    net->w.detach().fill_(1);
+    source = endless();
+    SimpleTrainer trainer(model(parabola), *source, any);
+    trainer.train(0, steps);
+    return std::abs(net->w.item<double>() - 3);
+  };
+  torch::optim::RMSprop rmsprop(net->parameters(), torch::optim::RMSpropOptions(0.05));
+  torch::optim::Adagrad adagrad(net->parameters(), torch::optim::AdagradOptions(0.5));
+  torch::optim::LBFGS lbfgs(net->parameters(), torch::optim::LBFGSOptions(0.5).max_iter(20));
+  EXPECT_LT(run(rmsprop, 40), 0.5);
+  EXPECT_LT(run(adagrad, 40), 0.5);
+  EXPECT_LT(run(lbfgs, 1), 1e-3);
+}
+
+TEST_F(SimpleTrainerTest, AClosureComputesTheLossesOfTheSameBatchAnew) {
+  int forwards = 0, batches = 0;
+  source = make_batch_source(std::function<std::optional<Batch>()>([&]() -> std::optional<Batch> {
+    ++batches;
+    return batch_of(1);
+  }));
+  torch::optim::LBFGS lbfgs(net->parameters(), torch::optim::LBFGSOptions(0.1).max_iter(4));
+  SimpleTrainer trainer(model([&](Net& n, const Batch&) {
+                          ++forwards;
+                          return LossDict{{"square", (n.w - 3).square().sum()}};
+                        }),
+                        *source, lbfgs);
+  trainer.train(0, 2);
+  EXPECT_EQ(batches, 2);
+  EXPECT_EQ(forwards, 8);
+  EXPECT_EQ(trainer.storage().count_samples("square", 100), 2);
+  // A class of one's own can ask for a closure too, and LBFGS without one says what it lacks.
+  EXPECT_ANY_THROW(SimpleTrainer(model(), *source, lbfgs, {.closure = false}).train(0, 1));
+  struct CountingSgd final : torch::optim::SGD {
+    using torch::optim::SGD::SGD;
+    torch::Tensor step(LossClosure closure) override {
+      closures += closure != nullptr;
+      return torch::optim::SGD::step(closure);
+    }
+    int closures = 0;
+  } counting(net->parameters(), torch::optim::SGDOptions(0.1));
+  SimpleTrainer(model(), *source, counting, {.closure = true}).train(0, 1);
+  SimpleTrainer(model(), *source, counting).train(0, 1);
+  EXPECT_EQ(counting.closures, 1);
+}
+
+TEST_F(SimpleTrainerTest, ADifferentWeightDecayCountsOnResumeUnlessTurnedRound) {
+  source = endless();
+  torch::optim::SGD saved(net->parameters(), torch::optim::SGDOptions(0.1).weight_decay(0.25));
+  const Dict state = SimpleTrainer(model(), *source, saved).state_dict();
+  for (const ResumeSettings settings : {ResumeSettings::current, ResumeSettings::saved}) {
+    lines.clear();
+    torch::optim::SGD other(net->parameters(), torch::optim::SGDOptions(0.1).weight_decay(0.5));
+    SimpleTrainer(model(), *source, other, {.resume = settings}).load_state_dict(state);
+    const bool current = settings == ResumeSettings::current;
+    EXPECT_EQ(static_cast<torch::optim::SGDOptions&>(other.param_groups()[0].options()).weight_decay(), current ? 0.5 : 0.25);
+    EXPECT_EQ(lines.size(), current ? 1U : 0U);
+  }
 }
 
 TEST_F(SimpleTrainerTest, ANonFiniteLossStopsBeforeTheOptimizer) {

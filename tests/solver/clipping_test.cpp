@@ -1,5 +1,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/solver/clipping.hpp>
+#include <treadle/solver/with_gradient_clipping.hpp>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
@@ -9,6 +10,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/stack.h>
 #include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
 
 #include <cmath>
 #include <limits>
@@ -62,6 +64,29 @@ TEST(TotalNorm, PassesOverMissingGradients) {
   EXPECT_EQ(total_norm({}).item<double>(), 0);
   EXPECT_EQ(total_norm({at::Tensor()}).item<double>(), 0);
   EXPECT_DOUBLE_EQ(total_norm({at::full({4}, 1.5, at::kDouble)}).item<double>(), 3);
+}
+
+TEST(TotalGradNorm, IsThatOfTheGradients) {
+  Tensors params = with_grads({at::full({4}, 2.0), at::full({9}, 1.0)});
+  params.push_back(at::ones({3}).set_requires_grad(true));  // without a gradient
+  EXPECT_EQ(total_grad_norm(params).item<double>(), 5);
+  EXPECT_EQ(total_grad_norm(params, 1).item<double>(), 17);
+  EXPECT_EQ(total_grad_norm({params.back()}).item<double>(), 0);
+}
+
+TEST(MaybeAddGradientClipping, AddsItWhereItIsAskedFor) {
+  for (const bool enabled : {false, true}) {
+    Tensors params = with_grads({at::full({4}, 2.0)});
+    const GradientClippingOptions clip{.enabled = enabled, .type = ClipType::full_model, .clip_value = 1};
+    const auto optimizer = maybe_add_gradient_clipping<torch::optim::SGD>(clip, params, torch::optim::SGDOptions(1.0));
+    EXPECT_EQ(dynamic_cast<ClippingOptimizer*>(optimizer.get()) != nullptr, enabled);
+    const double before = params[0][0].item<double>();
+    optimizer->step();
+    EXPECT_NEAR(before - params[0][0].item<double>(), enabled ? 0.5 : 2, 1e-6);
+  }
+  EXPECT_THROW(maybe_add_gradient_clipping<torch::optim::SGD>({.enabled = true, .clip_value = -1}, Tensors{at::ones({1})},
+                                                              torch::optim::SGDOptions(1.0)),
+               ConfigError);
 }
 
 TEST(GradientClipper, ByValue) {

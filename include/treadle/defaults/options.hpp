@@ -16,8 +16,8 @@ namespace treadle {
 
 struct ImageClassifierOptions;
 
-/// What the keys of a config say to each room. Pure functions; any thread. They throw ConfigError that names the key when a value
-/// has another type or makes no sense.
+/// What the keys of a config say to each room. Pure functions, but for one that says otherwise; any thread. They throw
+/// ConfigError that names the key when a value has another type or makes no sense.
 
 /// MODEL.BACKBONE.NAME, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
 ImageClassifierOptions model_options(const Config& config);
@@ -25,6 +25,11 @@ ImageClassifierOptions model_options(const Config& config);
 OptimizerOptions optimizer_options(const Config& config);
 /// SOLVER.*: name, steps, warm-up
 LRSchedulerOptions lr_scheduler_options(const Config& config);
+/// TREADLE.SOLVER.RESUME
+ResumeSettings resume_settings(const Config& config);
+/// Where TREADLE.SOLVER.RESUME is "saved" and OUTPUT_DIR holds a run: sets SOLVER.MAX_ITER to the one of its last checkpoint, and
+/// says so when it differs. To be called before a resumed run is built.
+void take_saved_max_iter(Config& config);
 /// SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS, INPUT.RANDOM_FLIP, SEED
 TrainLoaderOptions train_loader_options(const Config& config);
 /// SOLVER.IMS_PER_BATCH as the batch of evaluation, DATALOADER.NUM_WORKERS

@@ -14,7 +14,7 @@ namespace treadle {
 /// What a checkpoint needs beyond Detectron2's layout so that a resumed run goes on in the same bits; saved under the key
 /// "treadle":
 ///
-///     {"version": 1, "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"},
+///     {"version": 1, "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"}, "max_iter",
 ///      "ranks": [one per rank: {"rng": ATen's default generators, "loader": the source's state, "buffers": the model's}]}
 ///
 /// Loop thread only. `state_dict` gathers from all ranks and is a collective. Trainer, source and model are borrowed. Loading
@@ -30,6 +30,8 @@ class RunRecord final : public Stateful {
   void load_state_dict(const Dict& state) override;
   /// True when a state has been loaded.
   bool loaded() const noexcept { return loaded_; }
+  /// How long the run that saved the loaded state was to be; 0 when none was loaded or it does not say.
+  std::int64_t saved_max_iter() const noexcept { return saved_max_iter_; }
 
  private:
   Dict own_entry() const;
@@ -40,6 +42,7 @@ class RunRecord final : public Stateful {
   torch::nn::Module& model_;
   std::vector<std::string> skip_;
   bool loaded_ = false;
+  std::int64_t saved_max_iter_ = 0;
 };
 
 }  // namespace treadle

@@ -37,6 +37,8 @@ void validate(const GradientClippingOptions& options);
 /// The p-norm of all defined gradients taken as one vector, with the bits of `torch.nn.utils.get_total_norm` on the CPU: a scalar
 /// tensor on the device of the first, 0 when there is none.
 at::Tensor total_norm(const std::vector<at::Tensor>& grads, double norm_type = 2.0);
+/// The same for the gradients of `params`; parameters without one are passed over.
+at::Tensor total_grad_norm(const std::vector<at::Tensor>& params, double norm_type = 2.0);
 
 /// min(1, max_norm / (norm + 1e-6)), in the order and precision of Python: a reciprocal and a product in the dtype of `norm`; a
 /// NaN stays.
@@ -52,6 +54,15 @@ bool norm_allows_step(const at::Tensor& norm, NonFiniteNorm policy);
 /// Clips the gradients of `params` in place; parameters without one are passed over. Returns the norm that was clipped, the
 /// largest one with ClipType::norm, nothing with ClipType::value.
 using GradientClipper = std::function<std::optional<at::Tensor>(const std::vector<at::Tensor>& params)>;
+
+/// A base of optimizers that clip in their `step`; who gets a `torch::optim::Optimizer&` may look for it. Loop thread only.
+class ClippingOptimizer {
+ public:
+  virtual ~ClippingOptimizer() = default;
+  /// The norm that the last step clipped, on the device of the gradients; nothing before the first step and when clipping by
+  /// value.
+  virtual const std::optional<at::Tensor>& last_norm() const noexcept = 0;
+};
 
 /// Throws ConfigError for options out of range; `enabled` is not looked at.
 GradientClipper create_gradient_clipper(const GradientClippingOptions& options);

@@ -18,7 +18,7 @@ namespace treadle {
 /// A step that is left out because of a norm that is not finite returns an undefined tensor.
 /// With a closure the gradients are clipped that are there when `step` is called, as in Detectron2.
 template <class BaseOptimizer>
-class WithGradientClipping : public BaseOptimizer {
+class WithGradientClipping : public BaseOptimizer, public ClippingOptimizer {
  public:
   /// `arguments` go to the constructor of `BaseOptimizer`. Throws ConfigError for clipping options out of range.
   template <class... Arguments>
@@ -26,27 +26,29 @@ class WithGradientClipping : public BaseOptimizer {
       : BaseOptimizer(std::forward<Arguments>(arguments)...), options_(clip), clip_(create_gradient_clipper(clip)) {}
 
   at::Tensor step(torch::optim::Optimizer::LossClosure closure = nullptr) override {
-    std::vector<at::Tensor> params;
-    for (const auto& group : this->param_groups()) params.insert(params.end(), group.params().begin(), group.params().end());
     if (constexpr bool own = std::is_base_of_v<GroupInfoHolder, BaseOptimizer>; own && options_.type == ClipType::full_model) {
-      last_norm_ = measure(params);
+      last_norm_ = measure();
     } else {
-      last_norm_ = clip_(params);
+      last_norm_ = clip_(all_parameters());
     }
     if (last_norm_ && !norm_allows_step(*last_norm_, options_.non_finite)) return {};
     return BaseOptimizer::step(std::move(closure));
   }
 
-  /// The norm that the last step clipped; nothing before the first step and when clipping by value.
-  const std::optional<at::Tensor>& last_norm() const noexcept { return last_norm_; }
+  const std::optional<at::Tensor>& last_norm() const noexcept override { return last_norm_; }
 
  private:
+  std::vector<at::Tensor> all_parameters() {
+    std::vector<at::Tensor> params;
+    for (const auto& group : this->param_groups()) params.insert(params.end(), group.params().begin(), group.params().end());
+    return params;
+  }
+
   /// For Treadle's own optimizers, which clip in the pass that they make over the gradients anyway.
-  at::Tensor measure(const std::vector<at::Tensor>& params) {
-    std::vector<at::Tensor> grads;
-    grads.reserve(params.size());
-    for (const at::Tensor& param : params) grads.push_back(param.grad());
-    at::Tensor norm = total_norm(grads, options_.norm_type);
+  at::Tensor measure() {
+    const auto& groups = this->param_groups();
+    at::Tensor norm = groups.size() == 1 ? total_grad_norm(groups.front().params(), options_.norm_type)
+                                         : total_grad_norm(all_parameters(), options_.norm_type);
     if constexpr (std::is_base_of_v<GroupInfoHolder, BaseOptimizer>) {
       if (norm_allows_step(norm, options_.non_finite)) this->set_clip_factor(clip_factor(options_.clip_value, norm));
     }
@@ -58,19 +60,24 @@ class WithGradientClipping : public BaseOptimizer {
   std::optional<at::Tensor> last_norm_;
 };
 
+/// A `BaseOptimizer` made of `arguments`, or a `WithGradientClipping<BaseOptimizer>` where `clip.enabled` asks for it. Throws
+/// ConfigError for clipping options out of range.
+template <class BaseOptimizer, class... Arguments>
+std::unique_ptr<torch::optim::Optimizer> maybe_add_gradient_clipping(const GradientClippingOptions& clip,
+                                                                     Arguments&&... arguments) {
+  if (!clip.enabled) return std::make_unique<BaseOptimizer>(std::forward<Arguments>(arguments)...);
+  return std::make_unique<WithGradientClipping<BaseOptimizer>>(clip, std::forward<Arguments>(arguments)...);
+}
+
 /// Registers `BaseOptimizer` under `name`, with and without clipping. `arguments(groups, options)` returns a std::tuple of what
 /// its constructor takes.
 template <class BaseOptimizer, class MakeArguments>
 void register_optimizer(const std::string& name, MakeArguments make_arguments) {
   optimizers().add(name, [make_arguments](const std::vector<ParamGroup>& groups, const OptimizerOptions& options) {
-    auto make = [&]<class Optimizer, class... Extra>(std::type_identity<Optimizer>, const Extra&... extra) {
-      auto construct = [&](auto&&... arguments) -> std::unique_ptr<torch::optim::Optimizer> {
-        return std::make_unique<Optimizer>(extra..., std::forward<decltype(arguments)>(arguments)...);
-      };
-      return std::apply(construct, make_arguments(groups, options));
+    auto make = [&](auto&&... arguments) {
+      return maybe_add_gradient_clipping<BaseOptimizer>(options.clip, std::forward<decltype(arguments)>(arguments)...);
     };
-    return options.clip.enabled ? make(std::type_identity<WithGradientClipping<BaseOptimizer>>{}, options.clip)
-                                : make(std::type_identity<BaseOptimizer>{});
+    return std::apply(make, make_arguments(groups, options));
   });
 }
 
