@@ -1,5 +1,6 @@
 #include <app/diff_command.hpp>
 #include <app/inspect_command.hpp>
+#include <app/schedule_command.hpp>
 #include <app/train_command.hpp>
 #include <app/verify_command.hpp>
 #include <base/exception_text.hpp>
@@ -58,6 +59,8 @@ int run_command(int argc, const char* const* argv) {
   TrainArguments train_arguments;
   train_arguments.command_line.assign(argv, argv + argc);
   const CLI::App* train = add_train_command(app, train_arguments);
+  ScheduleArguments schedule_arguments;
+  const CLI::App* schedule = add_schedule_command(app, schedule_arguments);
   InspectArguments inspect_arguments;
   const CLI::App* inspect = add_inspect_command(app, inspect_arguments);
   VerifyArguments verify_arguments;
@@ -71,6 +74,7 @@ int run_command(int argc, const char* const* argv) {
   }
   return guarded([&] {
     if (train->parsed()) return run_train(train_arguments);
+    if (schedule->parsed()) return run_schedule(schedule_arguments);
     if (inspect->parsed()) return run_inspect(inspect_arguments);
     if (verify->parsed()) return run_verify(verify_arguments);
     if (diff->parsed()) return run_diff(diff_arguments);

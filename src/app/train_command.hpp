@@ -1,20 +1,16 @@
 #pragma once
 
+#include <app/config_arguments.hpp>
+
 #include <string>
 #include <vector>
-
-namespace CLI {
-class App;
-}
 
 namespace treadle {
 
 /// The arguments of `treadle train`, with Detectron2's names.
-struct TrainArguments {
-  std::string config_file;
+struct TrainArguments : ConfigArguments {
   bool resume = false;
   bool eval_only = false;
-  std::vector<std::string> overrides;     ///< KEY VALUE …
   std::vector<std::string> command_line;  ///< as typed
 };
 
