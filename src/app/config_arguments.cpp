@@ -18,7 +18,6 @@ Config read_config(const ConfigArguments& arguments) {
   Config config = default_config();
   if (!arguments.config_file.empty()) config.merge_from_file(arguments.config_file);
   config.merge_from_list(std::span<const std::string>(arguments.overrides));
-  config.freeze();
   return config;
 }
 

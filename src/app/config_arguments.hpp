@@ -20,7 +20,7 @@ struct ConfigArguments {
 /// Adds them to `command`; parsing fills `arguments`, which must outlive it.
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments);
 
-/// The defaults, then the file, then the overrides; frozen. Throws as Config's merges do.
+/// The defaults, then the file, then the overrides. Throws as Config's merges do.
 Config read_config(const ConfigArguments& arguments);
 
 }  // namespace treadle

@@ -3,7 +3,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/comm/group.hpp>
-#include <treadle/config/defaults.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/results.hpp>
 #include <treadle/launch/launch.hpp>
@@ -21,13 +20,6 @@ namespace treadle {
 namespace {
 
 constexpr int kSignalStatus = 128;  // the shell's convention: 128 + number of the signal
-
-Config read_config(const TrainArguments& arguments) {
-  Config config = default_config();
-  if (!arguments.config_file.empty()) config.merge_from_file(arguments.config_file);
-  config.merge_from_list(std::span<const std::string>(arguments.overrides));
-  return config;
-}
 
 std::string quoted(const std::string& word) {
   return word.empty() || word.find_first_of(" ()[]{}'\"$*") != std::string::npos ? "\"" + word + "\"" : word;
@@ -126,13 +118,10 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
 
 CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
   CLI::App* train = app.add_subcommand("train", "Train the model of a config, or evaluate it.");
-  train->add_option("--config-file", arguments.config_file, "YAML file of settings")->type_name("FILE");
+  add_config_arguments(*train, arguments);
   train->add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
   train->add_flag("--eval-only", arguments.eval_only,
                   "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
-  train->add_option("overrides", arguments.overrides, "settings that replace those of the file: KEY VALUE KEY VALUE …")
-      ->type_name("KEY VALUE");
-  train->positionals_at_end();
   train->footer(
       "Example:\n"
       "  treadle train --config-file configs/fashion_mnist_cnn.yaml OUTPUT_DIR output/try SOLVER.MAX_ITER 500\n"

@@ -1,4 +1,3 @@
-#include <app/config_arguments.hpp>
 #include <tests/app/command.hpp>
 #include <treadle/config/defaults.hpp>
 #include <treadle/defaults/options.hpp>
@@ -284,12 +283,6 @@ TEST(ScheduleCommand, WrongUse) {
   EXPECT_EQ(full.status, 1);
   EXPECT_TRUE(contains(full.err, "stdout")) << full.err;
   EXPECT_EQ(lines_of(full.err).size(), 1u);
-}
-
-TEST(ScheduleCommand, ItsConfigIsFrozen) {
-  const Config config = read_config({.config_file = "", .overrides = {"SOLVER.MAX_ITER", "7"}});
-  EXPECT_TRUE(config.frozen());
-  EXPECT_EQ(config.get_int("SOLVER.MAX_ITER"), 7);
 }
 
 TEST(ScheduleCommand, SaysWhatTheRatesDoNotShow) {
