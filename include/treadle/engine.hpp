@@ -1,6 +1,7 @@
 #pragma once
 
 /// Everything of the room `engine`.
+#include <treadle/engine/amp_trainer.hpp>
 #include <treadle/engine/hook_base.hpp>
 #include <treadle/engine/phase.hpp>
 #include <treadle/engine/run_record.hpp>

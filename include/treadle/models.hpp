@@ -2,6 +2,7 @@
 
 /// Everything of the room `models`.
 #include <treadle/models/image_classifier.hpp>
+#include <treadle/models/loss_dict.hpp>
 #include <treadle/models/make_model.hpp>
 #include <treadle/models/model.hpp>
 #include <treadle/models/model_registry.hpp>

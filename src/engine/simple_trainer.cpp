@@ -1,11 +1,14 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
+#include <treadle/base/value_view.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine/simple_trainer.hpp>
 #include <treadle/models/model.hpp>
 #include <treadle/solver/optimizer_state.hpp>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/optim/lbfgs.h>
 #include <torch/optim/optimizer.h>
 
@@ -16,12 +19,21 @@
 
 namespace treadle {
 
-void validate(const SimpleTrainerOptions& options) {
-  if (options.gather_metric_period < 1) {
-    throw ConfigError(
-        fmt::format("SimpleTrainerOptions.gather_metric_period is {}; at least 1 is needed", options.gather_metric_period),
-        "SimpleTrainerOptions.gather_metric_period");
+namespace {
+
+void require_at_least(std::int64_t least, const char* field, std::int64_t found) {
+  if (found < least) {
+    throw ConfigError(fmt::format("SimpleTrainerOptions.{} is {}; at least {} is needed", field, found, least),
+                      std::string("SimpleTrainerOptions.") + field);
   }
+}
+
+}  // namespace
+
+void validate(const SimpleTrainerOptions& options) {
+  require_at_least(1, "gather_metric_period", options.gather_metric_period);
+  require_at_least(1, "batches_per_step", options.batches_per_step);
+  require_at_least(0, "non_finite.max_skips", options.non_finite.max_skips);
   if (options.clip.enabled) validate(options.clip);
 }
 
@@ -62,11 +74,24 @@ bool all_finite(const NamedNumbers& numbers) {
   return true;
 }
 
-void read_losses(const LossDict& losses, NamedNumbers& numbers) {
-  numbers.resize(losses.size());
+/// Adds the losses of one of several batches to the sums so far.
+void add_losses(const LossDict& losses, bool first, NamedNumbers& sums, std::int64_t iteration) {
+  if (first) sums.resize(losses.size());  // keeps the memory of the names
+  if (losses.size() != sums.size()) {
+    throw Error(fmt::format("the batches of iteration {} gave {} and {} losses; all must give the same", iteration, sums.size(),
+                            losses.size()));
+  }
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    numbers[i].first = losses[i].first;
-    numbers[i].second = losses[i].second.detach().item<double>();
+    const double value = losses[i].second.detach().item<double>();
+    if (first) {
+      sums[i].first = losses[i].first;
+      sums[i].second = value;
+    } else if (sums[i].first != losses[i].first) {
+      throw Error(fmt::format("the batches of iteration {} gave the losses \"{}\" and \"{}\"; all must give the same", iteration,
+                              sums[i].first, losses[i].first));
+    } else {
+      sums[i].second += value;
+    }
   }
 }
 
@@ -91,6 +116,11 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
     }
     clipper_ = create_gradient_clipper(options_.clip);
   }
+  if (needs_closure_ && options_.batches_per_step > 1) {
+    throw ConfigError(
+        "SimpleTrainerOptions.batches_per_step must be 1 for an optimizer with a closure, which computes one batch anew",
+        "SimpleTrainerOptions.batches_per_step");
+  }
   optimizer_state_ = optimizer_stateful(optimizer_, options_.resume);
   if (const auto parameters = named_parameters(*model_); !parameters.empty()) first_parameter_ = parameters.front().tensor;
   model_->train();
@@ -108,27 +138,75 @@ Batch SimpleTrainer::next_batch(const TrainerBase& loop) {
   return batch->to(first_parameter_.device());
 }
 
-void SimpleTrainer::run_step_for(TrainerBase& loop) {
-  const auto start = std::chrono::steady_clock::now();
-  const Batch batch = next_batch(loop);
-  const double data_time = seconds_since(start);
+LossDict SimpleTrainer::compute_losses(const Batch& batch) { return model_->losses(batch); }
+void SimpleTrainer::backward(const at::Tensor& loss) { loss.backward(); }
+void SimpleTrainer::update(const std::function<at::Tensor()>& closure) { optimizer_.step(closure); }
 
-  if (options_.zero_grad_before_forward) optimizer_.zero_grad();
-  const LossDict losses = model_->losses(batch);
+LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, std::int64_t k) {
+  LossDict losses = compute_losses(batch);
   check_losses(losses, loop.iter());
-  read_losses(losses, loss_values_);
-  loop.start_exchange({.losses = loss_values_, .data_time = data_time, .finite = all_finite(loss_values_)});
+  add_losses(losses, k == 0, loss_values_, loop.iter());
+  return losses;
+}
 
-  if (!options_.zero_grad_before_forward) optimizer_.zero_grad();
-  const at::Tensor total = sum_of(losses);
-  total.backward();
+void SimpleTrainer::run_step_for(TrainerBase& loop) {
+  const std::int64_t batches = options_.batches_per_step;
+  double data_time = 0;
+  ids_.clear();
+  Batch batch;
+  at::Tensor loss;
+  for (std::int64_t k = 0; k < batches; ++k) {
+    const auto start = std::chrono::steady_clock::now();
+    batch = next_batch(loop);
+    data_time += seconds_since(start);
+    ids_.insert(ids_.end(), batch.ids().begin(), batch.ids().end());
+
+    if (k == 0 && options_.zero_grad_before_forward) optimizer_.zero_grad();
+    const LossDict losses = forward(loop, batch, k);
+    if (k + 1 == batches) {
+      if (batches > 1) {
+        for (auto& [name, value] : loss_values_) value /= static_cast<double>(batches);
+      }
+      loop.start_exchange({.losses = loss_values_, .data_time = data_time, .finite = all_finite(loss_values_)});
+    }
+    if (k == 0 && !options_.zero_grad_before_forward) optimizer_.zero_grad();
+    loss = sum_of(losses);
+    if (batches > 1) loss = loss / batches;
+    backward(loss);
+  }
   loop.after_backward();
 
   const StepVerdict& verdict = loop.finish_exchange();
-  if (!verdict.finite) throw NonFiniteError(loop.iter(), verdict.losses);
-  record(loop, verdict, data_time);
-  step_optimizer(batch, total);
-  if ((loop.iter() + 1) % options_.gather_metric_period == 0) record_norm(loop.storage());
+  before_gradients_are_read();
+  if (!is_finite(verdict)) {
+    skip(loop, verdict);
+    return;
+  }
+  if (gathers(loop)) record(loop, verdict, data_time);
+  step_optimizer(batch, loss);
+  if (gathers(loop)) record_norm(loop.storage());
+}
+
+bool SimpleTrainer::is_finite(const StepVerdict& verdict) const {
+  if (!verdict.finite) return false;
+  if (!options_.non_finite.check_gradients) return true;
+  // Reduced gradients are equal on all ranks, so all see the same.
+  for (const auto& group : optimizer_.param_groups()) {
+    if (!std::isfinite(total_grad_norm(group.params(), 1).item<double>())) return false;
+  }
+  return true;
+}
+
+void SimpleTrainer::skip(TrainerBase& loop, const StepVerdict& verdict) {
+  const NonFiniteOptions& options = options_.non_finite;
+  const NonFiniteError error(loop.iter(), verdict.losses);
+  if (!ids_.empty())
+    log_warning(fmt::format("iteration {} had the samples {} of \"{}\"", loop.iter(), fmt::join(ids_, ", "), source_.name()));
+  if (options.action == NonFiniteAction::stop || skipped_steps_ >= options.max_skips) throw error;
+  ++skipped_steps_;
+  log_warning(fmt::format("{}: the step is skipped ({} of at most {})", error.what(), skipped_steps_, options.max_skips));
+  loop.storage().put_scalar("skipped_steps", static_cast<double>(skipped_steps_), /*smoothing_hint=*/false);
+  step_left_out();
 }
 
 /// False when the step is to be left out.
@@ -141,20 +219,23 @@ bool SimpleTrainer::clip() {
   return !norm_ || norm_allows_step(*norm_, options_.clip.non_finite);
 }
 
-void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& total) {
-  if (!clip()) return;
+void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
+  if (!clip()) {
+    step_left_out();
+    return;
+  }
   if (!needs_closure_) {
-    optimizer_.step();
+    update(nullptr);
   } else {
     // The gradients of the first call are there already.
     bool first = true;
-    optimizer_.step([&] {
-      if (std::exchange(first, false)) return total.detach();
+    update([&] {
+      if (std::exchange(first, false)) return loss.detach();
       optimizer_.zero_grad();
-      const at::Tensor loss = sum_of(model_->losses(batch));
-      loss.backward();
+      const at::Tensor anew = sum_of(compute_losses(batch));
+      backward(anew);
       clip();
-      return loss.detach();
+      return anew.detach();
     });
   }
   if (clips_by_itself_) norm_ = clips_by_itself_->last_norm();
@@ -172,7 +253,6 @@ void SimpleTrainer::record_norm(EventStorage& storage) {
 }
 
 void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const {
-  if ((loop.iter() + 1) % options_.gather_metric_period != 0) return;
   EventStorage& storage = loop.storage();
   storage.put_scalar("rank_data_time", own_data_time);
   storage.put_scalar("data_time", verdict.data_time);
@@ -189,11 +269,14 @@ void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, double
 Dict SimpleTrainer::state_dict() const {
   Dict state = TrainerBase::state_dict();
   state.set("optimizer", optimizer_state_->state_dict());
+  if (skipped_steps_ > 0) state.set("skipped_steps", skipped_steps_);
   return state;
 }
 
 void SimpleTrainer::check_state_dict(const Dict& state) const {
   TrainerBase::check_state_dict(state);
+  if (const auto skipped = ValueView(state).find("skipped_steps"); skipped && skipped->as_int() < 0)
+    skipped->fail("must not be negative");
   try {
     optimizer_state_->check_state_dict(state.at("optimizer").as_dict());
   } catch (const FormatError& error) {
@@ -204,6 +287,8 @@ void SimpleTrainer::check_state_dict(const Dict& state) const {
 void SimpleTrainer::load_state_dict(const Dict& state) {
   TrainerBase::load_state_dict(state);
   optimizer_state_->load_state_dict(state.at("optimizer").as_dict());
+  const Value* skipped = state.find("skipped_steps");
+  skipped_steps_ = skipped ? skipped->as_int() : 0;
 }
 
 }  // namespace treadle

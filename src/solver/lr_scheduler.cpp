@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 #include <torch/optim/optimizer.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -101,16 +102,15 @@ LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler mu
 }
 
 std::vector<double> LRMultiplier::get_lr() const {
-  auto multiplier_at = [&](std::int64_t iteration) {
-    return multiplier_(static_cast<double>(iteration) / static_cast<double>(max_iter_));
-  };
+  const double progress = static_cast<double>(last_iter()) / static_cast<double>(max_iter_);
   double multiplier = 0;
   try {
-    multiplier = multiplier_at(last_iter());
+    multiplier = multiplier_(progress);
   } catch (const Error&) {
-    // No iteration runs with this rate: a schedule that ends before 1 is no reason to lose the end of the run.
-    if (last_iter() != max_iter_) throw;
-    multiplier = multiplier_at(last_iter() - 1);
+    // A schedule that ends a little before 1 is no reason to lose the end of the run.
+    if (last_iter() > max_iter_ || progress + kProgressEpsilon < 1) throw;
+    const double before = static_cast<double>(max_iter_ - 1) / static_cast<double>(max_iter_);
+    multiplier = multiplier_(std::min(before, 1 - 2 * kProgressEpsilon));
   }
   std::vector<double> lrs;
   for (double base_lr : base_lrs()) lrs.push_back(base_lr * multiplier);

@@ -12,6 +12,7 @@
 #include <torch/optim/rmsprop.h>
 #include <torch/optim/sgd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -217,6 +218,60 @@ TEST_F(SimpleTrainerTest, ANonFiniteLossStopsBeforeTheOptimizer) {
     EXPECT_EQ(error.losses().at(0).second, 0);
   }
   EXPECT_EQ(net->w.item<float>(), 0);
+}
+
+TEST_F(SimpleTrainerTest, SeveralBatchesMakeOneStepOfTheirMean) {
+  source = endless();
+  torch::optim::SGD plain(net->parameters(), 0.5);
+  SimpleTrainer trainer(model(), *source, plain, {.batches_per_step = 4});
+  trainer.train(0, 2);
+  // Four batches of x = 1, 3, 1, 3: the mean gradient of 3 x is 6.
+  EXPECT_FLOAT_EQ(net->w.item<float>(), 1 - 2 * 0.5f * 6);
+  EXPECT_EQ(trainer.storage().history("loss_a").latest(), 2 * (1 - 0.5 * 6));
+  EXPECT_THROW(SimpleTrainer(model(), *source, plain, {.batches_per_step = 0}), ConfigError);
+  torch::optim::LBFGS lbfgs(net->parameters(), 0.5);
+  EXPECT_THROW(SimpleTrainer(model(), *source, lbfgs, {.batches_per_step = 2}), ConfigError);
+}
+
+TEST_F(SimpleTrainerTest, BatchesOfOneStepGiveTheSameLosses) {
+  int calls = 0;
+  source = endless();
+  SimpleTrainer trainer(model([&](Net& n, const Batch&) { return LossDict{{++calls == 2 ? "other" : "first", n.w.sum()}}; }),
+                        *source, optimizer, {.batches_per_step = 2});
+  EXPECT_THROW(trainer.train(0, 1), Error);
+}
+
+TEST_F(SimpleTrainerTest, StepsThatAreNotFiniteAreSkippedAndCounted) {
+  int step = 0;
+  const auto sometimes_nan = [&](Net& n, const Batch&) {
+    const float factor = ++step % 3 == 0 ? std::numeric_limits<float>::quiet_NaN() : 1.0f;
+    return LossDict{{"loss", (n.w * factor).sum()}};
+  };
+  const auto ids = [] { return std::optional<Batch>(Batch(Dict{{"x", at::full({2}, 1.0)}}, {41, 42})); };
+  source = make_batch_source(std::function<std::optional<Batch>()>(ids));
+  torch::optim::SGD plain(net->parameters(), 0.125);
+  SimpleTrainer trainer(model(sometimes_nan), *source, plain, {.non_finite = {.action = NonFiniteAction::skip, .max_skips = 2}});
+  trainer.train(0, 8);
+  EXPECT_EQ(net->w.item<float>(), 1 - 6 * 0.125f);
+  EXPECT_EQ(trainer.storage().history("skipped_steps").latest(), 2);
+  EXPECT_EQ(trainer.storage().count_samples("loss", 100), 6);
+  EXPECT_TRUE(std::ranges::any_of(lines, [](const std::string& line) { return line.find("41, 42") != std::string::npos; }));
+  EXPECT_EQ(trainer.state_dict().at("skipped_steps").as_int(), 2);
+
+  SimpleTrainer resumed(model(sometimes_nan), *source, plain, {.non_finite = {.action = NonFiniteAction::skip, .max_skips = 2}});
+  resumed.load_state_dict(trainer.state_dict());
+  EXPECT_THROW(resumed.train(8, 12), NonFiniteError);
+}
+
+TEST_F(SimpleTrainerTest, GradientsThatAreNotFiniteAreSeenOnRequest) {
+  // The value is 0, its derivative infinite.
+  const auto root = [](Net& n, const Batch&) { return LossDict{{"root", (n.w - 1).sqrt().sum()}}; };
+  source = endless();
+  torch::optim::SGD plain(net->parameters(), 0.5);
+  EXPECT_THROW(SimpleTrainer(model(root), *source, plain, {.non_finite = {.check_gradients = true}}).train(0, 1), NonFiniteError);
+  EXPECT_EQ(net->w.item<float>(), 1);
+  SimpleTrainer(model(root), *source, plain).train(0, 1);
+  EXPECT_FALSE(std::isfinite(net->w.item<float>()));
 }
 
 TEST_F(SimpleTrainerTest, ANonFiniteLossOfAnotherRankStopsThisOneToo) {

@@ -2,12 +2,14 @@
 
 #include <treadle/base/batch.hpp>
 #include <treadle/engine/trainer_base.hpp>
-
+#include <treadle/models/loss_dict.hpp>
 #include <treadle/solver/clipping.hpp>
 #include <treadle/solver/optimizer_state.hpp>
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace torch::optim {
 class Optimizer;
@@ -18,13 +20,29 @@ namespace treadle {
 class BatchSource;
 class Model;
 
+/// What becomes of a step whose losses, or gradients where they are looked at, are infinite or NaN on any rank. The
+/// samples of the batch are logged.
+enum class NonFiniteAction {
+  stop,  ///< NonFiniteError
+  skip   ///< no step of the optimizer, no metrics but "skipped_steps", the number so far
+};
+
+struct NonFiniteOptions {
+  NonFiniteAction action = NonFiniteAction::stop;
+  std::int64_t max_skips = 100;  ///< the next one is a NonFiniteError; at least 0
+  bool check_gradients = false;  ///< one more pass over the gradients in every step
+};
+
 struct SimpleTrainerOptions {
   /// Zero the gradients before the forward pass instead of before the backward pass.
   bool zero_grad_before_forward = false;
   /// Record metrics in every n-th iteration; at least 1.
   std::int64_t gather_metric_period = 1;
+  /// Batches whose mean loss makes one step; at least 1.
+  std::int64_t batches_per_step = 1;
   /// Clips the gradients before an optimizer that does not clip by itself; see `WithGradientClipping` for those that do.
   GradientClippingOptions clip = {};
+  NonFiniteOptions non_finite = {};
   /// Hands the optimizer a closure that computes losses and gradients of the batch anew. Without a value: LBFGS alone gets one.
   std::optional<bool> closure = {};
   /// Whose weight decay counts when a state is loaded that was saved with another.
@@ -36,13 +54,13 @@ void validate(const SimpleTrainerOptions& options);
 
 /// The plain training step: one batch, the model's losses, their sum differentiated, one optimizer step. Loop thread only.
 ///
-/// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for the batch), "total_loss", each loss,
-/// and where gradients are clipped by a norm "grad_norm", the norm before; on an accelerator that of the step before, so that
-/// nothing waits for it. With a closure the first losses are recorded and checked, and every gradient is clipped. Throws
-/// NonFiniteError, before the optimizer runs, on every rank when a loss of any rank is NaN or infinite; Error when the source
-/// ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by the constructor
-/// and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter. State: that of
-/// TrainerBase and "optimizer".
+/// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for batches), "total_loss", each loss
+/// (with several batches per step their mean), and where gradients are clipped by a norm "grad_norm", the norm before; on an
+/// accelerator that of the step before, so that nothing waits for it. With a closure the first losses are recorded and checked,
+/// and every gradient is clipped. What is not finite is dealt with before the optimizer runs, on every rank alike. Throws Error
+/// when the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by
+/// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
+/// State: that of TrainerBase, "optimizer", and once a step was skipped "skipped_steps".
 class SimpleTrainer : public TrainerBase {
  public:
   SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
@@ -54,17 +72,34 @@ class SimpleTrainer : public TrainerBase {
   void run_step_for(TrainerBase& loop);
 
   Model& model() noexcept { return *model_; }
+  torch::optim::Optimizer& optimizer() noexcept { return optimizer_; }
+  const SimpleTrainerOptions& options() const noexcept { return options_; }
 
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
 
+ protected:
+  /// The parts of a step that another precision does otherwise.
+  virtual LossDict compute_losses(const Batch& batch);
+  virtual void backward(const at::Tensor& loss);
+  /// Called once between the last backward pass and whoever reads the gradients.
+  virtual void before_gradients_are_read() {}
+  virtual void update(const std::function<at::Tensor()>& closure);
+  /// Called instead of `update` in a step that is skipped.
+  virtual void step_left_out() {}
+  bool needs_closure() const noexcept { return needs_closure_; }
+
  private:
   Batch next_batch(const TrainerBase& loop);
+  LossDict forward(const TrainerBase& loop, const Batch& batch, std::int64_t k);
+  bool is_finite(const StepVerdict& verdict) const;
+  void skip(TrainerBase& loop, const StepVerdict& verdict);
   void record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const;
-  void step_optimizer(const Batch& batch, const at::Tensor& total);
+  void step_optimizer(const Batch& batch, const at::Tensor& loss);
   bool clip();
   void record_norm(EventStorage& storage);
+  bool gathers(const TrainerBase& loop) const { return (loop.iter() + 1) % options_.gather_metric_period == 0; }
 
   std::shared_ptr<Model> model_;
   BatchSource& source_;
@@ -77,7 +112,9 @@ class SimpleTrainer : public TrainerBase {
   bool needs_closure_;
   std::optional<at::Tensor> norm_;            // of the step under way
   std::optional<at::Tensor> norm_of_before_;  // on an accelerator, not read yet
-  at::Tensor first_parameter_;                // its device is the model's, wherever that is moved to
+  std::vector<std::int64_t> ids_;             // of the samples of the step under way
+  std::int64_t skipped_steps_ = 0;
+  at::Tensor first_parameter_;  // its device is the model's, wherever that is moved to
 };
 
 }  // namespace treadle

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <treadle/base/batch.hpp>
+#include <treadle/models/loss_dict.hpp>
 
 #include <torch/nn/module.h>
 
@@ -9,9 +10,6 @@
 #include <vector>
 
 namespace treadle {
-
-/// The losses of one step by name, each a scalar tensor; their sum is what is minimized.
-using LossDict = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// A module that Treadle can train: it computes its own losses and its own predictions. Loop thread only.
 /// Held as `std::shared_ptr<Model>`, since LibTorch shares modules. A model that lacks a field of the batch throws FormatError

@@ -72,8 +72,8 @@ struct LRMultiplierOptions {
 };
 
 /// Every rate is its base rate times one schedule of progress = iteration / max_iter (`detectron2.solver.LRMultiplier`).
-/// At iteration `max_iter`, which only the step after the last iteration sees, a schedule that is not defined at progress 1
-/// counts as having its value of the iteration before.
+/// Where a schedule is not defined up to progress 1, as steps are not in the last millionth, the last value it has counts on: at
+/// iteration `max_iter`, which only the step after the last iteration sees, and at the end of a run of millions.
 class LRMultiplier final : public LRScheduler {
  public:
   /// Throws ConfigError for an empty `multiplier` or options out of range.
