@@ -1,0 +1,220 @@
+// What a step of the engine costs, on one thread: a 16-wide MLP trained
+//   by a bare LibTorch loop with torch::optim::SGD,
+//   by hand with the calls that the engine makes (Treadle's Sgd, losses read),
+//   by SimpleTrainer with six hooks, metrics recorded and written every 20 iterations.
+// The three take turns of some thousand steps; medians over the turns are compared, so that a busy machine slows all. Calls of
+// operator new are counted. Ends with the memory that a million recorded steps take.
+
+#include <treadle/base/log.hpp>
+#include <treadle/data/batch_source.hpp>
+#include <treadle/engine.hpp>
+#include <treadle/events/json_writer.hpp>
+#include <treadle/hooks.hpp>
+#include <treadle/models/make_model.hpp>
+#include <treadle/solver/lr_scheduler.hpp>
+#include <treadle/solver/sgd.hpp>
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/optim/sgd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <new>
+#include <vector>
+
+namespace {
+std::atomic<std::int64_t> news = 0;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  news.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace {
+
+using namespace treadle;
+
+constexpr std::int64_t kStepsOfATurn = 2000;
+constexpr int kTurns = 15;
+
+torch::nn::Sequential mlp() {
+  return torch::nn::Sequential(torch::nn::Linear(16, 16), torch::nn::ReLU(), torch::nn::Linear(16, 1));
+}
+
+at::Tensor loss_of(torch::nn::Sequential& net, const at::Tensor& x, const at::Tensor& y) {
+  return (net->forward(x) - y).square().mean();
+}
+
+struct Data {
+  at::Tensor x = torch::randn({32, 16});
+  at::Tensor y = x.sum(1, true);
+};
+
+struct BareLoop {
+  Data data;
+  torch::nn::Sequential net = mlp();
+  torch::optim::SGD optimizer{net->parameters(), torch::optim::SGDOptions(1e-3).momentum(0.9)};
+
+  void run() {
+    for (std::int64_t i = 0; i < kStepsOfATurn; ++i) {
+      optimizer.zero_grad();
+      loss_of(net, data.x, data.y).backward();
+      optimizer.step();
+    }
+  }
+};
+
+struct ByHand {
+  Data data;
+  torch::nn::Sequential net = mlp();
+  Sgd optimizer{net->parameters(), SgdOptions{.lr = 1e-3, .momentum = 0.9}};
+  double sum = 0;
+
+  void run() {
+    for (std::int64_t i = 0; i < kStepsOfATurn; ++i) {
+      const at::Tensor loss = loss_of(net, data.x, data.y);
+      sum += loss.detach().item<double>();
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+    }
+  }
+};
+
+/// Hands out one batch again and again.
+class OneBatch final : public BatchSource {
+ public:
+  explicit OneBatch(const Data& data) : batch_(Dict{{"x", data.x}, {"y", data.y}}) {}
+  std::optional<Batch> next() override { return batch_; }
+  void rewind() override {}
+  std::string name() const override { return "one batch"; }
+  Dict state_dict() const override { return {}; }
+  void check_state_dict(const Dict&) const override {}
+  void load_state_dict(const Dict&) override {}
+
+ private:
+  Batch batch_;
+};
+
+struct Engine {
+  Data data;
+  torch::nn::Sequential net = mlp();
+  OneBatch source{data};
+  Sgd optimizer{net->parameters(), SgdOptions{.lr = 1e-3, .momentum = 0.9}};
+  LRMultiplier schedule{optimizer, ConstantParamScheduler(1), {.max_iter = 1'000'000'000}};
+  std::shared_ptr<Model> model = make_model(net, [](torch::nn::Sequential& module, const Batch& batch) -> LossDict {
+    return {{"loss", loss_of(module, batch.tensor("x"), batch.tensor("y"))}};
+  });
+  SimpleTrainer trainer{model, source, optimizer};
+
+  explicit Engine(const std::string& folder) {
+    trainer.add_hook<hooks::IterationTimer>();
+    trainer.add_hook<hooks::LRScheduler>(optimizer, schedule);
+    trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_step = [](TrainerBase&) {}});
+    trainer.add_hook<hooks::EvalHook>([] { return Dict(); }, hooks::EvalHookOptions{.eval_after_train = false});
+    trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.before_step = [](TrainerBase&) {}});
+    std::vector<hooks::PeriodicWriter::NamedWriter> writers;
+    writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = folder + "/metrics.json",
+                                                                                        .latest_only = {"lr", "eta_seconds"}}));
+    trainer.add_hook<hooks::PeriodicWriter>(std::move(writers), 20);
+  }
+  void run() { trainer.train(trainer.iter(), trainer.iter() + kStepsOfATurn); }
+};
+
+struct Turn {
+  double microseconds;  // per step
+  double news;          // per step
+};
+
+template <class Loop>
+Turn turn(Loop& loop) {
+  const std::int64_t news_before = news;
+  const auto start = std::chrono::steady_clock::now();
+  loop.run();
+  const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
+  return {time.count() / kStepsOfATurn, static_cast<double>(news - news_before) / kStepsOfATurn};
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+void say(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
+
+std::int64_t resident_kib() {
+  std::ifstream status("/proc/self/statm");
+  std::int64_t pages = 0;
+  status >> pages >> pages;
+  return pages * 4;
+}
+
+void time_put_scalar() {
+  EventStorage storage;
+  constexpr int kCalls = 1'000'000;
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < kCalls; ++i) {
+    storage.set_iter(i);
+    storage.put_scalar("loss", i);
+  }
+  const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - start;
+  say(fmt::format("put_scalar                                   {:8.1f} ns", time.count() / kCalls));
+}
+
+void measure_memory() {
+  EventStorage storage;
+  std::int64_t after_tenth = 0;
+  constexpr int kSteps = 1'000'000;
+  for (int i = 0; i < kSteps; ++i) {
+    storage.set_iter(i);
+    for (const char* name : {"loss", "lr", "time", "data_time", "rank_data_time", "total_loss"}) storage.put_scalar(name, i);
+    if (i == kSteps / 10) after_tenth = resident_kib();
+  }
+  say(fmt::format("memory from step 100,000 to 1,000,000        {:8} KiB more, six scalars a step",
+                  resident_kib() - after_tenth));
+}
+
+}  // namespace
+
+int main() {
+  at::set_num_threads(1);
+  const LogCapture silence([](LogLevel, std::string_view) {});
+  const auto folder = std::filesystem::temp_directory_path() / "treadle_bench_engine";
+  std::filesystem::create_directories(folder);
+  {
+    BareLoop bare;
+    ByHand hand;
+    Engine engine(folder.string());
+    std::vector<double> bare_times, hand_times, engine_times, bare_news, hand_news, engine_news;
+    for (int k = -1; k < kTurns; ++k) {
+      const Turn a = turn(bare), b = turn(hand), c = turn(engine);
+      if (k < 0) continue;
+      bare_times.push_back(a.microseconds), hand_times.push_back(b.microseconds), engine_times.push_back(c.microseconds);
+      bare_news.push_back(a.news), hand_news.push_back(b.news), engine_news.push_back(c.news);
+    }
+    const double bare_time = median(bare_times), hand_time = median(hand_times), engine_time = median(engine_times);
+    say(fmt::format("bare loop with torch::optim::SGD             {:8.2f} us a step, {:5.1f} news", bare_time,
+                    median(bare_news)));
+    say(fmt::format("the engine's calls by hand                   {:8.2f} us a step, {:5.1f} news", hand_time,
+                    median(hand_news)));
+    say(fmt::format("SimpleTrainer, six hooks, metrics written    {:8.2f} us a step, {:5.1f} news", engine_time,
+                    median(engine_news)));
+    say(fmt::format("engine / bare loop                           {:8.3f}", engine_time / bare_time));
+    say(fmt::format("engine - by hand                             {:8.2f} us", engine_time - hand_time));
+  }
+  time_put_scalar();
+  measure_memory();
+  std::filesystem::remove_all(folder);
+}
