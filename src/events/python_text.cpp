@@ -3,7 +3,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 
 #include "events/python_text.hpp"
 
@@ -46,7 +45,9 @@ std::string python_json_number(double value) {
   const char* end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific).ptr;
   const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
   const std::size_t e = text.find('e');
-  const int exponent = std::atoi(std::string(text.substr(e + 1)).c_str());
+  int exponent = 0;
+  const char* digits = buffer + e + (text[e + 1] == '+' ? 2 : 1);
+  std::from_chars(digits, end, exponent);
   // Python writes exponents from 16 up and below -4; to_chars already gives them two digits and a sign.
   if (exponent >= 16 || exponent < -4) return std::string(text);
   std::string fixed(512, '\0');
