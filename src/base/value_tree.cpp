@@ -17,8 +17,12 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes() || a.layout() != b.layout() || a.device() != b.device())
     return false;
   if (a.is_same(b)) return true;
-  const at::Tensor left = a.detach().cpu().contiguous();
-  const at::Tensor right = b.detach().cpu().contiguous();
+  if (a.is_sparse()) {
+    return a.is_coalesced() == b.is_coalesced() && same_bits(a._indices(), b._indices()) && same_bits(a._values(), b._values());
+  }
+  // A conjugate may be a flag upon the bits of its opposite.
+  const at::Tensor left = a.detach().resolve_conj().resolve_neg().cpu().contiguous();
+  const at::Tensor right = b.detach().resolve_conj().resolve_neg().cpu().contiguous();
   return std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
 }
 

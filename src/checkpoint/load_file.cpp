@@ -20,7 +20,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kBaseBudget = 1 << 20;
+// What loading may take from the heap: 1 MiB and 64 bytes for each byte of the pickle. A part is kept for buffers and messages.
+// Of a pickle whose length is known only at its end, the buffer that reads ahead takes 4 bytes for each byte.
+constexpr std::uint64_t kHeap = 1 << 20;
+constexpr std::uint64_t kHeapPerPickleByte = 64;
+constexpr std::uint64_t kReservedHeap = 192 << 10;
+constexpr std::uint64_t kStreamPerPickleByte = kHeapPerPickleByte - 4;
 // torch.serialization.MAGIC_NUMBER and PROTOCOL_VERSION, which open its files from before 1.6.
 constexpr std::string_view kLegacyMagic = "119547037146038801333356";
 constexpr std::int64_t kLegacyProtocol = 1001;
@@ -144,6 +149,15 @@ void check_version(const ZipReader& zip, const std::string& prefix, bool verify,
   }
 }
 
+/// What is left for the objects of a pickle when the directory, the pickle itself and its copies are in memory.
+std::uint64_t graph_budget(const ZipReader& zip, const ZipRecord& pickle, const fs::path& path) {
+  const std::uint64_t all = kHeap + kHeapPerPickleByte * pickle.size;
+  const std::uint64_t taken = kReservedHeap + zip.heap() + 3 * pickle.size;
+  if (taken > all)
+    throw FormatError("the directory of the archive is far larger than the pickle accounts for", path, pickle.header);
+  return all - taken;
+}
+
 Value load_zip(const ReadableFile& file, const fs::path& path, const LoadOptions& options) {
   ZipReader zip(file, path);
   if (zip.records().empty()) throw FormatError("an empty zip archive", path, 0);
@@ -160,7 +174,7 @@ Value load_zip(const ReadableFile& file, const fs::path& path, const LoadOptions
   bool swapped = read_byte_order(zip, prefix, options.verify, path);
   ByteSource source(file, path, zip.content_offset(*record), record->size);
   if (options.verify) zip.verify(*record, source.bytes(0, record->size));
-  PickleGraph graph(kBaseBudget);
+  PickleGraph graph(graph_budget(zip, *record, path));
   Unpickler unpickler(source, graph, 0, {.unknown = options.unknown});
   NodeId root = unpickler.load();
   ZipStorages storages(zip, graph, prefix, swapped, options.verify, source);
@@ -168,6 +182,7 @@ Value load_zip(const ReadableFile& file, const fs::path& path, const LoadOptions
 }
 
 NodeId next_pickle(ByteSource& source, PickleGraph& graph, std::uint64_t& position, Unpickler::Options options) {
+  options.budget_per_byte = kStreamPerPickleByte;
   Unpickler unpickler(source, graph, position, options);
   NodeId root = unpickler.load();
   position = unpickler.position();
@@ -196,6 +211,7 @@ Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& gra
   NodeId root = next_pickle(source, graph, position, {.unknown = options.unknown});
   NodeId list = next_pickle(source, graph, position, {.storages = false});
   if (graph[list].kind != NodeKind::list) source.fail("the keys of the storages are no list", position);
+  graph.charge(sizeof(NodeId) * graph.count(list) + 72 * graph.storages.size());
   std::vector<std::string> keys;
   for (NodeId id : graph.items(list)) {
     const Node& key = graph[id];
@@ -210,7 +226,7 @@ Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& gra
 
 Value load_pickle(const ReadableFile& file, const fs::path& path, const LoadOptions& options) {
   ByteSource source(file, path, 0, std::min(file.size(), options.max_pickle_bytes));
-  PickleGraph graph(kBaseBudget);
+  PickleGraph graph(kHeap - kReservedHeap);
   std::uint64_t position = 0;
   NodeId root = next_pickle(source, graph, position, {.unknown = options.unknown, .storages = false});
   const Node& node = graph[root];

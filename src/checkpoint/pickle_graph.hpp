@@ -112,13 +112,16 @@ class PickleGraph {
   explicit PickleGraph(std::uint64_t budget) : budget_(budget) {}
 
   NodeId add(Node node) {
-    charge(sizeof(Node));
+    charge(sizeof(Node) + 1);
     nodes_.push_back(node);
     return static_cast<NodeId>(nodes_.size() - 1);
   }
   Node& operator[](NodeId id) { return nodes_[id]; }
   const Node& operator[](NodeId id) const { return nodes_[id]; }
 
+  /// None, False and True are one node each, however often they occur.
+  NodeId add_none() { return constant(constants_[0], {.kind = NodeKind::none}); }
+  NodeId add_boolean(bool value) { return constant(constants_[value ? 1 : 2], {.kind = NodeKind::boolean, .wide = value}); }
   NodeId add_integer(std::int64_t value) { return add({.kind = NodeKind::integer, .wide = static_cast<std::uint64_t>(value)}); }
   NodeId add_owned(NodeKind kind, std::string content) {
     charge(sizeof(std::string) + content.size());
@@ -158,14 +161,21 @@ class PickleGraph {
   /// Adds to the budget while a pickle of unknown length is being read.
   void allow(std::uint64_t bytes) { budget_ += bytes; }
 
-  std::vector<std::string> strings;
-  std::vector<StorageSpec> storages;
-  std::vector<StorageView> views;
-  std::vector<TensorSpec> tensors;
-  std::vector<ArrayType> array_types;
-  std::vector<ArraySpec> arrays;
+  // Deques, because a vector takes three times its size while it grows.
+  std::deque<std::string> strings;
+  std::deque<StorageSpec> storages;
+  std::deque<StorageView> views;
+  std::deque<TensorSpec> tensors;
+  std::deque<ArrayType> array_types;
+  std::deque<ArraySpec> arrays;
 
  private:
+  NodeId constant(NodeId& id, Node node) {
+    if (id == kNoNode) id = add(node);
+    return id;
+  }
+
+  std::array<NodeId, 3> constants_ = {kNoNode, kNoNode, kNoNode};
   std::deque<Node> nodes_;
   std::deque<Link> links_;
   std::uint64_t budget_;

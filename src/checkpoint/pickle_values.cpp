@@ -14,7 +14,7 @@ namespace treadle {
 namespace {
 
 // A Dict of any size keeps an index of its keys beside its entries.
-constexpr std::uint64_t kDictEntryHeap = sizeof(Dict::Entry) + 64;
+constexpr std::uint64_t kDictEntryHeap = sizeof(Dict::Entry) + 96;
 
 /// Builds a Value from the top down, with a stack of its own: a file may nest a hundred thousand lists.
 class Converter {
@@ -132,6 +132,7 @@ class Converter {
     target = std::move(container);
     if (graph_.count(id) == 0) return;
     graph_[id].on_path = true;
+    if (open_.size() >= deepest_) graph_.charge(sizeof(Frame)), ++deepest_;
     open_.push_back({.target = &target, .node = id, .link = graph_.first_link(id), .done = 0});
   }
 
@@ -180,6 +181,7 @@ class Converter {
   const ByteSource& source_;
   TensorBuilder tensors_;
   std::deque<Frame> open_;
+  std::size_t deepest_ = 0;  // how many frames were paid for
 };
 
 }  // namespace

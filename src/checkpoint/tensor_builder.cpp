@@ -23,8 +23,9 @@ namespace {
 
 // What LibTorch's kernels can walk over.
 constexpr std::size_t kMaxRank = 64;
-// A TensorImpl with its bookkeeping, about.
-constexpr std::uint64_t kTensorHeap = 320;
+// A TensorImpl with its storage's bookkeeping, about, and what each dimension takes there and in a Geometry.
+constexpr std::uint64_t kTensorHeap = 480;
+constexpr std::uint64_t kDimensionHeap = 48;
 
 bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
 bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) { return !__builtin_add_overflow(a, b, &sum); }
@@ -78,7 +79,7 @@ void TensorBuilder::check_extent(Geometry& geometry, std::uint64_t position) con
 at::Tensor TensorBuilder::tensor(std::uint64_t number) {
   at::Tensor& cached = tensors_[number];
   if (!cached.defined()) {
-    graph_.charge(kTensorHeap);
+    graph_.charge(kTensorHeap + kDimensionHeap * graph_.count(graph_.tensors[number].sizes));
     cached = build(graph_.tensors[number]);
   }
   return cached;
@@ -153,7 +154,7 @@ Value TensorBuilder::array(std::uint64_t number) {
   at::Tensor& cached = arrays_[number];
   if (!cached.defined()) {
     if (!spec.built) fail("a numpy array without content", spec.position);
-    graph_.charge(kTensorHeap);
+    graph_.charge(kTensorHeap + kDimensionHeap * graph_.count(spec.shape));
     cached = array_tensor(spec);
   }
   return spec.scalar ? scalar(cached) : Value(cached);

@@ -13,8 +13,6 @@ namespace {
 // A number of more bytes than this is no number that a checkpoint needs, and turning it into digits takes quadratic time.
 constexpr std::uint64_t kMaxLongBytes = 1024;
 
-constexpr std::uint64_t kHeapPerPickleByte = 64;
-
 }  // namespace
 
 NodeId Unpickler::load() {
@@ -28,7 +26,7 @@ NodeId Unpickler::load() {
                "a pickle of protocol 2 to 5 should start here");
       }
       if (step(result)) break;
-      graph_.allow(kHeapPerPickleByte * (position_ - opcode_at_));
+      graph_.allow(options_.budget_per_byte * (position_ - opcode_at_));
     }
   } catch (const FormatError& error) {
     if (!error.file().empty()) throw;
@@ -66,13 +64,13 @@ bool Unpickler::step(NodeId& result) {
 bool Unpickler::step_scalar(unsigned char opcode) {
   switch (opcode) {
     case 'N':
-      push_new({.kind = NodeKind::none});
+      push(graph_.add_none());
       return true;
     case 0x88:
-      push_new({.kind = NodeKind::boolean, .wide = 1});
+      push(graph_.add_boolean(true));
       return true;
     case 0x89:
-      push_new({.kind = NodeKind::boolean, .wide = 0});
+      push(graph_.add_boolean(false));
       return true;
     case 'K':
       push(graph_.add_integer(number<std::uint8_t>()));
@@ -152,7 +150,7 @@ bool Unpickler::step_container(unsigned char opcode) {
       push_new({.kind = NodeKind::set});
       return true;
     case '(':
-      graph_.charge(2 * sizeof(std::size_t));
+      graph_.charge(3 * sizeof(std::size_t));
       marks_.push_back(stack_.size());
       return true;
     case 't':
@@ -278,7 +276,7 @@ T Unpickler::number() {
 }
 
 void Unpickler::push(NodeId id) {
-  if (stack_.size() == stack_.capacity()) graph_.charge((stack_.capacity() + 1) * sizeof(NodeId));
+  if (stack_.size() == stack_.capacity()) graph_.charge(2 * (stack_.capacity() + 1) * sizeof(NodeId));
   stack_.push_back(id);
 }
 

@@ -20,6 +20,8 @@ class Unpickler {
   struct Options {
     UnknownGlobals unknown = UnknownGlobals::reject;
     bool storages = true;  ///< the pickle may refer to storages of tensors
+    /// What the budget of the graph grows by for each byte of the pickle that was read; 0 when the budget is whole already.
+    std::uint64_t budget_per_byte = 0;
   };
   /// Starts at `position` of `source`.
   Unpickler(ByteSource& source, PickleGraph& graph, std::uint64_t position, Options options)

@@ -75,6 +75,7 @@ NodeId Unpickler::make_dict(const std::vector<NodeId>& arguments) {
   if (arguments.empty()) return dict;
   expect(arguments.size() == 1, "a dict is made of more than one argument");
   NodeId from = arguments[0];
+  graph_.charge(8 * sizeof(NodeId) * graph_.count(from));  // of the copies below
   std::vector<NodeId> items;
   if (is(from, NodeKind::dict)) {
     items = graph_.items(from);
@@ -97,6 +98,7 @@ NodeId Unpickler::make_set(const std::vector<NodeId>& arguments) {
   NodeKind kind = node(arguments[0]).kind;
   expect(kind == NodeKind::list || kind == NodeKind::tuple || kind == NodeKind::set,
          "a set is made of something that is no list");
+  graph_.charge(sizeof(NodeId) * graph_.count(arguments[0]));
   for (NodeId item : graph_.items(arguments[0])) {
     NodeKind of = node(item).kind;
     expect(of != NodeKind::list && of != NodeKind::dict && of != NodeKind::set, "a set holds something that can change");

@@ -67,7 +67,7 @@ void Unpickler::remember(std::uint64_t index) {
   expect(index < position_, "a number in the memo that is too high");
   NodeId id = top();
   if (index >= memo_.size()) {
-    graph_.charge((index + 1 - memo_.size()) * 2 * sizeof(NodeId));
+    graph_.charge((index + 1 - memo_.size()) * 3 * sizeof(NodeId));
     memo_.resize(index + 1, kNoNode);
   }
   memo_[index] = id;
@@ -83,8 +83,8 @@ void Unpickler::recall(std::uint64_t index) {
 void Unpickler::push_storage(NodeId id) {
   expect(options_.storages, "a reference to an object outside the pickle");
   expect(is(id, NodeKind::tuple), "the reference to a storage is no tuple");
+  expect(graph_.count(id) == 5 || graph_.count(id) == 6, "the reference to a storage has not 5 or 6 parts");
   auto parts = graph_.items(id);
-  expect(parts.size() == 5 || parts.size() == 6, "the reference to a storage has not 5 or 6 parts");
   expect(text(parts[0], "the kind of a reference") == "storage", "a reference to something that is no storage");
   expect(is_global(parts[1], Global::storage) || is_global(parts[1], Global::untyped_storage),
          "the class of a storage is unknown");

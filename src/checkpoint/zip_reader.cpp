@@ -17,6 +17,18 @@ constexpr std::uint64_t kChunk = 256 << 10;
 
 constexpr std::uint32_t kIn64 = 0xffffffff;
 
+// The directory is read into memory, and so must be in proportion to the pickle that refers to its entries: an entry takes about
+// 70 bytes, what refers to it no less. The heap taken is that of the text, and of a record and an index for each entry.
+constexpr std::uint64_t kFreeDirectory = 64 << 10;
+constexpr std::uint64_t kDirectoryPerPickleByte = 4;
+constexpr std::uint64_t kHeapPerDirectoryByte = 6;
+
+/// A name for messages: a file may give one of 64 KiB.
+std::string shown(std::string_view name) {
+  constexpr std::size_t kMost = 100;
+  return name.size() <= kMost ? std::string(name) : std::string(name.substr(0, kMost)) + "…";
+}
+
 template <class T>
 T field(std::string_view data, std::size_t at) {
   return read_little<T>(data.substr(at));
@@ -29,7 +41,7 @@ ZipReader::ZipReader(const ReadableFile& file, std::filesystem::path path) : fil
   check_overlap();
 }
 
-const ZipRecord* ZipReader::find(const std::string& name) const {
+const ZipRecord* ZipReader::find(std::string_view name) const {
   auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &records_[found->second];
 }
@@ -78,6 +90,8 @@ ZipReader::Directory ZipReader::read_end64(std::uint64_t end_offset) const {
 void ZipReader::read_directory(const Directory& directory) {
   if (directory.count > directory.size / zip::kCentralSize)
     fail("the directory of the archive is shorter than its entries", directory.offset);
+  check_directory_size(directory);
+  heap_ = kHeapPerDirectoryByte * directory.size;
   directory_offset_ = directory.offset;
   std::string data = bytes(directory.offset, directory.size);
   records_.reserve(directory.count);
@@ -86,10 +100,35 @@ void ZipReader::read_directory(const Directory& directory) {
     std::uint64_t position = directory.offset + at;
     records_.push_back(read_entry(data, at, directory.offset));
     if (!by_name_.emplace(records_.back().name, i).second) {
-      fail(fmt::format("two records are named \"{}\"", records_.back().name), position);
+      fail(fmt::format("two records are named \"{}\"", shown(records_.back().name)), position);
     }
   }
   if (at != data.size()) fail("the directory of the archive holds more entries than it says", directory.offset + at);
+}
+
+// Looks for the pickle entry by entry, because the directory may be too large to be read before its size is known.
+void ZipReader::check_directory_size(const Directory& directory) const {
+  if (directory.size <= kFreeDirectory) return;
+  constexpr std::string_view kPickle = "data.pkl";
+  std::uint64_t pickle = 0;
+  std::uint64_t at = directory.offset;
+  const std::uint64_t end = directory.offset + directory.size;
+  for (std::uint64_t i = 0; i < directory.count && end - at >= zip::kCentralSize; ++i) {
+    const std::string entry = bytes(at, zip::kCentralSize);
+    const std::uint64_t name = field<std::uint16_t>(entry, 28);
+    const std::uint64_t rest = name + field<std::uint16_t>(entry, 30) + field<std::uint16_t>(entry, 32);
+    if (rest > end - at - zip::kCentralSize) break;
+    if (name >= kPickle.size() && bytes(at + zip::kCentralSize + name - kPickle.size(), kPickle.size()) == kPickle) {
+      pickle = std::max<std::uint64_t>(pickle, field<std::uint32_t>(entry, 24));
+    }
+    at += zip::kCentralSize + rest;
+  }
+  pickle = std::min(pickle, file_.size());
+  if (directory.size > kFreeDirectory + kDirectoryPerPickleByte * pickle) {
+    fail(fmt::format("the directory of the archive has {} bytes, far more than a pickle of {} bytes accounts for", directory.size,
+                     pickle),
+         directory.offset);
+  }
 }
 
 ZipRecord ZipReader::read_entry(const std::string& data, std::uint64_t& at, std::uint64_t file_offset) const {
@@ -114,7 +153,7 @@ ZipRecord ZipReader::read_entry(const std::string& data, std::uint64_t& at, std:
   read_extra64(entry.substr(zip::kCentralSize + name, extra), record, position);
   if (record.header > directory_offset_ || directory_offset_ - record.header < zip::kLocalSize + name ||
       record.size > directory_offset_ - record.header - zip::kLocalSize - name) {
-    fail(fmt::format("record \"{}\" lies outside of the file", record.name), position);
+    fail(fmt::format("record \"{}\" lies outside of the file", shown(record.name)), position);
   }
   at += zip::kCentralSize + name + extra + comment;
   return record;
@@ -151,7 +190,7 @@ void ZipReader::check_overlap() const {
     std::uint64_t end = i + 1 < sorted.size() ? sorted[i + 1]->header : directory_offset_;
     std::uint64_t start = content_offset(*sorted[i]);
     if (start > end || sorted[i]->size > end - start)
-      fail(fmt::format("record \"{}\" overlaps the next one", sorted[i]->name), start);
+      fail(fmt::format("record \"{}\" overlaps the next one", shown(sorted[i]->name)), start);
   }
 }
 
@@ -160,7 +199,7 @@ std::uint64_t ZipReader::content_offset(const ZipRecord& record) const {
   if (field<std::uint32_t>(header, 0) != zip::kLocalHeader) fail("the header of a record should stand here", record.header);
   if (field<std::uint16_t>(header, 8) != 0) fail("a compressed record", record.header);
   if (field<std::uint16_t>(header, 26) != record.name.size() || header.substr(zip::kLocalSize) != record.name) {
-    fail(fmt::format("the header of record \"{}\" has another name", record.name), record.header);
+    fail(fmt::format("the header of record \"{}\" has another name", shown(record.name)), record.header);
   }
   return record.header + header.size() + field<std::uint16_t>(header, 28);
 }
@@ -183,7 +222,8 @@ void ZipReader::verify(const ZipRecord& record, std::string_view content) const 
 
 void ZipReader::check_crc(const ZipRecord& record, std::uint32_t crc) const {
   if (crc == record.crc) return;
-  fail(fmt::format("record \"{}\" is damaged: its checksum is {:08x}, but {:08x} was written", record.name, crc, record.crc),
+  fail(fmt::format("record \"{}\" is damaged: its checksum is {:08x}, but {:08x} was written", shown(record.name), crc,
+                   record.crc),
        record.header);
 }
 

@@ -3,6 +3,7 @@
 #include <treadle/base/value_view.hpp>
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/complex.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
@@ -171,6 +172,12 @@ TEST(Value, IdenticalGoesByBits) {
   EXPECT_FALSE(identical(List{1}, Tuple{1}));
   EXPECT_FALSE(identical(Dict{{"a", 1}, {"b", 2}}, Dict{{"b", 2}, {"a", 1}}));
   EXPECT_TRUE(identical(at::arange(4), at::arange(4)));
+  const auto numbers = at::complex(at::arange(3.0), at::arange(1.0, 4.0));
+  EXPECT_FALSE(identical(numbers, numbers.conj()));
+  EXPECT_TRUE(identical(numbers.conj(), numbers.conj().resolve_conj()));
+  const auto sparse = at::arange(4).view({2, 2}).to_sparse();
+  EXPECT_TRUE(identical(sparse, sparse.clone()));
+  EXPECT_FALSE(identical(sparse, at::arange(1, 5).view({2, 2}).to_sparse()));
   EXPECT_FALSE(identical(at::arange(4), at::arange(4).to(at::kInt)));
   EXPECT_FALSE(identical(at::arange(4), at::arange(4).reshape({2, 2})));
   EXPECT_TRUE(identical(at::arange(6).reshape({2, 3}).t(), at::arange(6).reshape({2, 3}).t().contiguous()));

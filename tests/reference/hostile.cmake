@@ -1,4 +1,4 @@
 treadle_test(reference.hostile
-  SOURCES hostile_test.cpp
+  SOURCES hostile_test.cpp ../fuzz/mutator.cpp ../support/heap_meter.cpp
   LABEL reference
   LIBRARIES treadle_checkpoint nlohmann_json::nlohmann_json)
