@@ -18,6 +18,8 @@ class Checkpointer::AsyncWriter {
   ~AsyncWriter();
 
   bool busy() const noexcept { return busy_; }
+  /// The error of a write that has ended; null while busy. It stays until `wait`.
+  std::exception_ptr error() const noexcept { return busy_ ? nullptr : error_; }
   /// Copies `state`, then runs `write` with the copy on the writer's thread. Not while busy.
   void start(const Value& state, std::function<void(const Value&)> write);
   /// Returns when nothing is being written, with the error of what was.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/exception_text.hpp"
 #include "checkpoint/async_writer.hpp"
 #include "checkpoint/key_report.hpp"
 #include "checkpoint/model_loading.hpp"
@@ -26,13 +27,8 @@ Checkpointer::Checkpointer(torch::nn::Module& model, fs::path save_dir, Checkpoi
 }
 
 Checkpointer::~Checkpointer() {
-  if (auto error = async_->wait()) {
-    try {
-      std::rethrow_exception(error);
-    } catch (const std::exception& failure) {
-      log_error(fmt::format("The checkpoint {} was not saved: {}", async_name_, failure.what()));
-    }
-  }
+  if (auto error = async_->wait())
+    log_error(fmt::format("The checkpoint {} was not saved: {}", async_path_.string(), exception_text(error)));
 }
 
 void Checkpointer::add_checkpointable(const std::string& name, Stateful& object) {
@@ -74,7 +70,7 @@ void Checkpointer::save(const std::string& name, const Dict& extras) {
       error = std::current_exception();
     }
   }
-  finish_save(error, path.string());
+  finish_save(error, path);
 }
 
 void Checkpointer::save_async(const std::string& name, const Dict& extras) {
@@ -83,22 +79,30 @@ void Checkpointer::save_async(const std::string& name, const Dict& extras) {
   if (options_.when_busy == CheckpointerOptions::Busy::skip) {
     if (group().broadcast(async_->busy()).as_bool()) {
       if (group().is_main_process())
-        log_warning(fmt::format("{} is skipped: {} is still being written", path.string(), async_name_));
+        log_warning(fmt::format("{} is skipped: {} is still being written", path.string(), async_path_.string()));
       return;
     }
   }
   wait();
   Value state = collect(extras);
-  async_name_ = path.string();
+  async_path_ = path;
   if (!group().is_main_process()) return;
   log_info(fmt::format("Saving checkpoint to {}", path.string()));
   async_->start(state, [this, path](const Value& copy) { write(path, copy); });
 }
 
 void Checkpointer::wait() {
-  if (async_name_.empty()) return;
-  std::string name = std::exchange(async_name_, {});
-  finish_save(async_->wait(), name);
+  if (async_path_.empty()) return;
+  const fs::path path = std::exchange(async_path_, {});
+  finish_save(async_->wait(), path);
+}
+
+// The other ranks hear of it from the group, which an exception of one rank breaks.
+void Checkpointer::poll() {
+  if (async_path_.empty() || async_->busy()) return;
+  if (group().get_world_size() == 1) return wait();
+  const std::exception_ptr error = async_->error();
+  if (error && !options_.ignore_save_errors) std::rethrow_exception(error);
 }
 
 void Checkpointer::write(const fs::path& path, const Value& state) const {
@@ -107,15 +111,17 @@ void Checkpointer::write(const fs::path& path, const Value& state) const {
   write_file_durably(*options_.file_system, save_dir_ / "last_checkpoint", path.filename().string());
 }
 
-void Checkpointer::finish_save(const std::exception_ptr& error, const std::string& what) const {
+void Checkpointer::finish_save(const std::exception_ptr& error, const fs::path& path) {
   try {
-    agree(error, fmt::format("save {}", what));
+    agree(error, fmt::format("save {}", path.string()));
+    saved_.push_back(path.stem().string());
   } catch (const CommError&) {
+    if (error) log_error(fmt::format("The checkpoint {} was not saved: {}", path.string(), exception_text(error)));
     throw;
   } catch (const std::exception& failure) {
     if (!options_.ignore_save_errors) throw;
     if (group().is_main_process())
-      log_error(fmt::format("The checkpoint {} was not saved, and training goes on: {}", what, failure.what()));
+      log_error(fmt::format("The checkpoint {} was not saved, and training goes on: {}", path.string(), failure.what()));
   }
 }
 

@@ -81,6 +81,7 @@ Dict DetectionCheckpointer::load_file(const std::string& path) {
     return from_pickle(expect_dict(load_checkpoint_file(path, {.file_system = file_system()}), path, "the content"), path);
   }
   Dict data = expect_dict(torch_load(path), path, "the content");
+  if (path.ends_with(".safetensors")) data = Dict{{"model", std::move(data)}};
   if (path.ends_with(".pyth")) {
     const Value* state = data.find("model_state");
     if (!state) throw FormatError("a checkpoint of pycls should have \"model_state\"", path);

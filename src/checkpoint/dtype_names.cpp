@@ -1,5 +1,7 @@
 #include "checkpoint/dtype_names.hpp"
 
+#include "checkpoint/torch_version.hpp"
+
 #include <array>
 #include <utility>
 
@@ -24,14 +26,30 @@ constexpr std::pair<std::string_view, ScalarType> kNames[] = {
     {"complex64", ScalarType::ComplexFloat},
     {"complex128", ScalarType::ComplexDouble},
     {"complex32", ScalarType::ComplexHalf},
+    {"bits8", ScalarType::Bits8},
+    {"bits16", ScalarType::Bits16},
+    {"bits1x8", ScalarType::Bits1x8},
+    {"bits2x4", ScalarType::Bits2x4},
+    {"bits4x2", ScalarType::Bits4x2},
+#if TREADLE_TORCH_AT_LEAST(2, 1)
+    {"float8_e4m3fn", ScalarType::Float8_e4m3fn},
+    {"float8_e5m2", ScalarType::Float8_e5m2},
+#endif
+#if TREADLE_TORCH_AT_LEAST(2, 2)
+    {"float8_e4m3fnuz", ScalarType::Float8_e4m3fnuz},
+    {"float8_e5m2fnuz", ScalarType::Float8_e5m2fnuz},
+#endif
+#if TREADLE_TORCH_AT_LEAST(2, 3)
     {"uint16", ScalarType::UInt16},
     {"uint32", ScalarType::UInt32},
     {"uint64", ScalarType::UInt64},
-    {"float8_e4m3fn", ScalarType::Float8_e4m3fn},
-    {"float8_e5m2", ScalarType::Float8_e5m2},
-    {"float8_e4m3fnuz", ScalarType::Float8_e4m3fnuz},
-    {"float8_e5m2fnuz", ScalarType::Float8_e5m2fnuz},
+#endif
+#if TREADLE_TORCH_AT_LEAST(2, 7)
     {"float8_e8m0fnu", ScalarType::Float8_e8m0fnu},
+#endif
+#if TREADLE_TORCH_AT_LEAST(2, 8)
+    {"float4_e2m1fn_x2", ScalarType::Float4_e2m1fn_x2},
+#endif
     {"float", ScalarType::Float},
     {"double", ScalarType::Double},
     {"half", ScalarType::Half},
@@ -59,10 +77,12 @@ constexpr std::pair<std::string_view, ScalarType> kStorages[] = {
 };
 
 constexpr std::pair<std::string_view, ScalarType> kNumpy[] = {
-    {"f4", ScalarType::Float},        {"f8", ScalarType::Double},         {"f2", ScalarType::Half},   {"i8", ScalarType::Long},
-    {"i4", ScalarType::Int},          {"i2", ScalarType::Short},          {"i1", ScalarType::Char},   {"u1", ScalarType::Byte},
-    {"u2", ScalarType::UInt16},       {"u4", ScalarType::UInt32},         {"u8", ScalarType::UInt64}, {"b1", ScalarType::Bool},
-    {"c8", ScalarType::ComplexFloat}, {"c16", ScalarType::ComplexDouble},
+    {"f4", ScalarType::Float},  {"f8", ScalarType::Double},       {"f2", ScalarType::Half},           {"i8", ScalarType::Long},
+    {"i4", ScalarType::Int},    {"i2", ScalarType::Short},        {"i1", ScalarType::Char},           {"u1", ScalarType::Byte},
+    {"b1", ScalarType::Bool},   {"c8", ScalarType::ComplexFloat}, {"c16", ScalarType::ComplexDouble},
+#if TREADLE_TORCH_AT_LEAST(2, 3)
+    {"u2", ScalarType::UInt16}, {"u4", ScalarType::UInt32},       {"u8", ScalarType::UInt64},
+#endif
 };
 
 template <std::size_t N>

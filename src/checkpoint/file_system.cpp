@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cerrno>
@@ -86,6 +87,12 @@ class LocalReadable final : public ReadableFile {
       offset += static_cast<std::uint64_t>(got);
       bytes = bytes.subspan(static_cast<std::size_t>(got));
     }
+  }
+  std::shared_ptr<std::byte> map() const override {
+    const std::size_t length = size_;
+    void* memory = length == 0 ? MAP_FAILED : ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, file_.number(), 0);
+    if (memory == MAP_FAILED) return nullptr;
+    return {static_cast<std::byte*>(memory), [length](std::byte* start) { ::munmap(start, length); }};
   }
 
  private:

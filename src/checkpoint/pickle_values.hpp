@@ -8,6 +8,7 @@
 #include <c10/core/Storage.h>
 
 #include <cstdint>
+#include <unordered_map>
 
 namespace treadle {
 
@@ -19,10 +20,15 @@ class StorageReader {
   virtual c10::Storage read(std::uint32_t number) = 0;
 };
 
+/// Which tensor of the graph a placeholder stands for.
+using Placeholders = std::unordered_map<const c10::TensorImpl*, std::uint64_t>;
+
 struct ConversionOptions {
   std::uint64_t file_size = 0;  ///< what a tensor may stand for
   bool allow_expanded = false;
   bool read_tensors = true;  ///< false: tensors lie on the meta device and no storage is read
+  /// Not null: tensors are placeholders on the meta device, listed here; sparse ones and numpy arrays are read.
+  Placeholders* placeholders = nullptr;
 };
 
 /// Turns the object `root` of a pickle into a Value. Shared containers become copies. Throws FormatError.

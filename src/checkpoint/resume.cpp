@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kLast = "last_checkpoint";
 constexpr const char* kDamaged = ".damaged";
+constexpr const char* kPinned = ".pinned";
 
 std::string stripped(const std::string& text) {
   std::size_t from = text.find_first_not_of(" \t\r\n");
@@ -91,6 +92,22 @@ std::vector<fs::path> Checkpointer::get_all_checkpoint_files() const {
 void Checkpointer::tag_last_checkpoint(const std::string& basename) {
   if (!group().is_main_process() || !saves()) return;
   write_file_durably(*options_.file_system, save_dir_ / kLast, basename);
+}
+
+bool Checkpointer::forget(const std::string& name) {
+  const fs::path path = file_of(name);
+  if (!group().is_main_process() || !saves()) return false;
+  FileSystem& files = *options_.file_system;
+  const bool newest = (!saved_.empty() && name == saved_.back()) || path == async_path_ || path == get_checkpoint_file();
+  if (newest || files.is_file(path.string() + kPinned) || !files.is_file(path)) return false;
+  files.remove(path);
+  return true;
+}
+
+void Checkpointer::pin(const std::string& name) {
+  const fs::path path = file_of(name);
+  if (!group().is_main_process() || !saves()) return;
+  write_file_durably(*options_.file_system, path.string() + kPinned, "");
 }
 
 void Checkpointer::clean_leftovers() const {

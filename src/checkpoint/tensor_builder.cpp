@@ -2,6 +2,7 @@
 
 #include "checkpoint/dtype_names.hpp"
 #include "checkpoint/text_encoding.hpp"
+#include "checkpoint/torch_version.hpp"
 #include "checkpoint/unpickler.hpp"
 
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
@@ -26,6 +27,7 @@ constexpr std::size_t kMaxRank = 64;
 // A TensorImpl with its storage's bookkeeping, about, and what each dimension takes there and in a Geometry.
 constexpr std::uint64_t kTensorHeap = 480;
 constexpr std::uint64_t kDimensionHeap = 48;
+constexpr std::uint64_t kPlaceholderHeap = 64;
 
 bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
 bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) { return !__builtin_add_overflow(a, b, &sum); }
@@ -80,12 +82,14 @@ at::Tensor TensorBuilder::tensor(std::uint64_t number) {
   at::Tensor& cached = tensors_[number];
   if (!cached.defined()) {
     graph_.charge(kTensorHeap + kDimensionHeap * graph_.count(graph_.tensors[number].sizes));
-    cached = build(graph_.tensors[number]);
+    if (options_.placeholders) graph_.charge(kPlaceholderHeap);
+    cached = build(graph_.tensors[number], options_.read_tensors && !options_.placeholders);
+    if (options_.placeholders) options_.placeholders->emplace(cached.unsafeGetTensorImpl(), number);
   }
   return cached;
 }
 
-at::Tensor TensorBuilder::build(const TensorSpec& spec) {
+at::Tensor TensorBuilder::build(const TensorSpec& spec, bool with_data) {
   Geometry geometry{.sizes = numbers(spec.sizes, "size", spec.position),
                     .strides = numbers(spec.strides, "stride", spec.position)};
   if (geometry.sizes.size() != geometry.strides.size()) fail("a tensor has not as many strides as sizes", spec.position);
@@ -107,7 +111,7 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec) {
          spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.dtype);
-  if (!options_.read_tensors) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  if (!with_data) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
   if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
   auto result = at::empty({0}, options);
   result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes,
@@ -130,10 +134,18 @@ const c10::Storage& TensorBuilder::storage(std::uint32_t number) {
   return cached;
 }
 
+/// A tensor that a sparse one is made of.
+at::Tensor TensorBuilder::part(NodeId node) {
+  if (!options_.placeholders) return tensor(graph_[node].wide);
+  const TensorSpec& spec = graph_.tensors[graph_[node].wide];
+  graph_.charge(kTensorHeap + kDimensionHeap * graph_.count(spec.sizes));
+  return build(spec, true);
+}
+
 at::Tensor TensorBuilder::sparse(NodeId node) {
   auto parts = graph_.items(node);
-  auto indices = tensor(graph_[parts[0]].wide);
-  auto values = tensor(graph_[parts[1]].wide);
+  auto indices = part(parts[0]);
+  auto values = part(parts[1]);
   std::uint64_t position = graph_.tensors[graph_[parts[0]].wide].position;
   if (!options_.read_tensors) fail("a sparse tensor cannot be read without its data", position);
   Geometry geometry{.sizes = numbers(parts[2], "size", position), .strides = {}};
@@ -217,10 +229,12 @@ std::vector<std::int64_t> TensorBuilder::permutation(const ArraySpec& spec) cons
 Value TensorBuilder::scalar(const at::Tensor& tensor) const {
   auto dtype = tensor.scalar_type();
   if (dtype == c10::ScalarType::Bool) return tensor.item().toBool();
+#if TREADLE_TORCH_AT_LEAST(2, 3)
   if (dtype == c10::ScalarType::UInt64) {
     auto value = *static_cast<const std::uint64_t*>(tensor.const_data_ptr());
     return std::in_range<std::int64_t>(value) ? Value(value) : Value(std::to_string(value));
   }
+#endif
   if (c10::isIntegralType(dtype, false)) return tensor.item().toLong();
   if (c10::isFloatingType(dtype)) return tensor.item().toDouble();
   auto value = tensor.item().toComplexDouble();

@@ -25,7 +25,8 @@ class TensorBuilder {
   };
   std::vector<std::int64_t> numbers(NodeId tuple, const char* what, std::uint64_t position) const;
   void check_extent(Geometry& geometry, std::uint64_t position) const;
-  at::Tensor build(const TensorSpec& spec);
+  at::Tensor build(const TensorSpec& spec, bool with_data);
+  at::Tensor part(NodeId node);
   const c10::Storage& storage(std::uint32_t number);
   at::Tensor array_tensor(const ArraySpec& spec);
   std::vector<std::int64_t> permutation(const ArraySpec& spec) const;

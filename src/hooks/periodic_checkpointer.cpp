@@ -1,7 +1,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
-#include <treadle/checkpoint/file_system.hpp>
 #include <treadle/engine/trainer_base.hpp>
 #include <treadle/hooks/periodic_checkpointer.hpp>
 
@@ -43,6 +42,7 @@ PeriodicCheckpointer::PeriodicCheckpointer(Checkpointer& checkpointer, PeriodicC
 void PeriodicCheckpointer::before_train(TrainerBase& trainer) {
   saved_iteration_ = trainer.start_iter() - 1;
   recent_.clear();
+  seen_ = checkpointer_.saved().size();
   if (!options_.max_to_keep || trainer.start_iter() == 0) return;
   for (const auto& file : checkpointer_.get_all_checkpoint_files()) {
     const std::int64_t iteration = iteration_of(file.stem().string(), options_.file_prefix);
@@ -56,37 +56,40 @@ void PeriodicCheckpointer::before_train(TrainerBase& trainer) {
 
 void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
   const std::int64_t iteration = trainer.iter();
-  if ((iteration + 1) % options_.period == 0) {
-    const std::string name = periodic_name(options_.file_prefix, iteration);
-    save(trainer, name, iteration);
-    forget_oldest(trainer, name);
+  if (options_.async) {
+    checkpointer_.poll();
+    forget_oldest();
   }
-  if (iteration + 1 >= trainer.max_iter()) save(trainer, options_.file_prefix + "_final", iteration);
+  if ((iteration + 1) % options_.period == 0) save(periodic_name(options_.file_prefix, iteration), iteration, options_.async);
+  if (iteration + 1 >= trainer.max_iter()) save(options_.file_prefix + "_final", iteration, false);
 }
 
 void PeriodicCheckpointer::after_train(TrainerBase& trainer) {
   const std::int64_t last = trainer.iter() - 1;
-  if (trainer.outcome() != Outcome::stopped || last == saved_iteration_) return;
-  const std::string name = periodic_name(options_.file_prefix, last);
-  save(trainer, name, last);
-  forget_oldest(trainer, name);
+  const bool unsaved = trainer.outcome() == Outcome::stopped && last != saved_iteration_;
+  if (unsaved) save(periodic_name(options_.file_prefix, last), last, false);
+  checkpointer_.wait();
+  forget_oldest();
 }
 
-void PeriodicCheckpointer::save(TrainerBase&, const std::string& name, std::int64_t iteration) {
-  checkpointer_.save(name, {{"iteration", iteration}});
+void PeriodicCheckpointer::save(const std::string& name, std::int64_t iteration, bool async) {
+  const Dict extras{{"iteration", iteration}};
+  async ? checkpointer_.save_async(name, extras) : checkpointer_.save(name, extras);
   saved_iteration_ = iteration;
+  forget_oldest();
 }
 
-void PeriodicCheckpointer::forget_oldest(TrainerBase& trainer, const std::string& newest) {
-  if (!options_.max_to_keep) return;
-  std::erase(recent_, newest);
-  recent_.push_back(newest);
-  while (static_cast<std::int64_t>(recent_.size()) > *options_.max_to_keep) {
-    const auto file = checkpointer_.save_dir() / (recent_.front() + ".pth");
-    recent_.erase(recent_.begin());
-    if (!trainer.group().is_main_process()) continue;
+// Only what is durable counts: a save that failed must not push out one that is good.
+void PeriodicCheckpointer::forget_oldest() {
+  for (; seen_ < checkpointer_.saved().size(); ++seen_) {
+    const std::string& name = checkpointer_.saved()[seen_];
+    if (!options_.max_to_keep || iteration_of(name, options_.file_prefix) < 0) continue;
+    std::erase(recent_, name);
+    recent_.push_back(name);
+  }
+  for (; options_.max_to_keep && std::ssize(recent_) > *options_.max_to_keep; recent_.erase(recent_.begin())) {
     try {
-      if (checkpointer_.file_system()->is_file(file)) checkpointer_.file_system()->remove(file);
+      checkpointer_.forget(recent_.front());
     } catch (const IoError& error) {
       log_warning(fmt::format("an old checkpoint stays: {}", error.what()));
     }

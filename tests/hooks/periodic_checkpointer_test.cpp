@@ -1,5 +1,7 @@
 #include <tests/hooks/idle_trainer.hpp>
+#include <tests/support/forwarding_file_system.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
 #include <treadle/hooks.hpp>
@@ -9,13 +11,33 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 namespace treadle {
 namespace {
 
 namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
+
+struct FilesThatFail final : ForwardingFileSystem {
+  bool failing = false;
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    if (failing) throw IoError("create", path, ENOSPC);
+    return ForwardingFileSystem::create(path);
+  }
+};
+
+/// Takes a while for each file, so that who does not wait is gone before.
+struct SlowFiles final : ForwardingFileSystem {
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+    while (std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    return ForwardingFileSystem::create(path);
+  }
+};
 
 struct PeriodicCheckpointerTest : testing::Test {
   fs::path folder = fs::temp_directory_path() / ("treadle_periodic_" + std::to_string(::getpid()));
@@ -103,6 +125,74 @@ TEST_F(PeriodicCheckpointerTest, NamesBeginWithThePrefix) {
                                                 hooks::PeriodicCheckpointerOptions{.period = 2, .file_prefix = "net"});
   trainer.train(0, 2);
   EXPECT_EQ(files(), (Names{"net_0000001.pth", "net_final.pth"}));
+}
+
+TEST_F(PeriodicCheckpointerTest, AFailedSaveDoesNotPushOutAGoodOne) {
+  const auto files_that_fail = std::make_shared<FilesThatFail>();
+  checkpointer = std::make_unique<Checkpointer>(*model, folder,
+                                                CheckpointerOptions{.file_system = files_that_fail, .ignore_save_errors = true});
+  const LogCapture quiet([](LogLevel, std::string_view) {});
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
+  trainer.step = [&] { files_that_fail->failing = trainer.iter() >= 4; };
+  trainer.train(0, 12);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000003.pth"}));
+  EXPECT_EQ(last(), "model_0000003.pth");
+}
+
+TEST_F(PeriodicCheckpointerTest, APinnedCheckpointStaysAndDoesNotCount) {
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
+  trainer.step = [&] {
+    if (trainer.iter() == 2) checkpointer->pin("model_0000001");
+  };
+  trainer.train(0, 8);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000005.pth", "model_0000007.pth", "model_final.pth"}));
+  trainer.train(8, 12);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000009.pth", "model_0000011.pth", "model_final.pth"}));
+}
+
+TEST_F(PeriodicCheckpointerTest, AsyncSavesTheSameFiles) {
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer,
+                                                hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2, .async = true});
+  trainer.train(0, 10);
+  EXPECT_EQ(files(), (Names{"model_0000007.pth", "model_0000009.pth", "model_final.pth"}));
+  EXPECT_EQ(last(), "model_final.pth");
+  EXPECT_EQ(iteration_in("model_0000007.pth"), 7);
+}
+
+TEST_F(PeriodicCheckpointerTest, AnAsyncErrorSurfacesAtAStepNotAtTheNextSave) {
+  const auto files_that_fail = std::make_shared<FilesThatFail>();
+  files_that_fail->failing = true;
+  checkpointer = std::make_unique<Checkpointer>(*model, folder, CheckpointerOptions{.file_system = files_that_fail});
+  const LogCapture quiet([](LogLevel, std::string_view) {});
+  constexpr std::int64_t kPeriod = 100'000'000;
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer,
+                                                hooks::PeriodicCheckpointerOptions{.period = kPeriod, .async = true});
+  EXPECT_THROW(trainer.train(kPeriod - 1, 2 * kPeriod), IoError);
+  EXPECT_LT(trainer.iter(), 2 * kPeriod - 1);
+}
+
+TEST_F(PeriodicCheckpointerTest, AStopAndAnExceptionWaitForTheWriter) {
+  for (bool stop : {true, false}) {
+    SetUp();
+    const auto slow = std::make_shared<SlowFiles>();
+    checkpointer = std::make_unique<Checkpointer>(*model, folder, CheckpointerOptions{.file_system = slow});
+    const LogCapture quiet([](LogLevel, std::string_view) {});
+    IdleTrainer short_lived;
+    short_lived.add_hook<hooks::PeriodicCheckpointer>(*checkpointer,
+                                                      hooks::PeriodicCheckpointerOptions{.period = 3, .async = true});
+    short_lived.step = [&] {
+      if (short_lived.iter() != (stop ? 2 : 3)) return;
+      if (stop) return short_lived.request_stop("test");
+      throw FormatError("boom");
+    };
+    if (stop) {
+      short_lived.train(0, 10);
+    } else {
+      EXPECT_THROW(short_lived.train(0, 10), FormatError);
+    }
+    EXPECT_EQ(files(), Names{"model_0000002.pth"});
+    EXPECT_EQ(last(), "model_0000002.pth");
+  }
 }
 
 TEST_F(PeriodicCheckpointerTest, OptionsOutOfRangeAreNamed) {

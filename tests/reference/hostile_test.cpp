@@ -1,4 +1,5 @@
 #include <treadle/checkpoint/file.hpp>
+#include <treadle/checkpoint/open_file.hpp>
 
 #include <gtest/gtest.h>
 
@@ -72,6 +73,20 @@ TEST(HostileReference, KeepingUnknownClassesIsAsSafe) {
     }
   }
   EXPECT_FALSE(std::filesystem::exists("/tmp/d2_hostile_pwned"));
+}
+
+TEST(HostileReference, OpeningIsAsSafe) {
+  for (const auto& test : cases()) {
+    std::string outcome = "accepted";
+    try {
+      const CheckpointFile file(reference_folder() / test["input"]["file"].get<std::string>());
+      file.read(file.content());
+    } catch (const FormatError&) {
+      outcome = "rejected";
+    }
+    const std::string must = test["expect"]["must"];
+    EXPECT_FALSE((must == "reject" && outcome == "accepted") || (must == "accept" && outcome == "rejected")) << test["id"];
+  }
 }
 
 TEST(HostileReference, WithoutChecksumsAndDataTheShapeOfFilesIsStillChecked) {

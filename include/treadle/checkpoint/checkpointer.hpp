@@ -89,6 +89,17 @@ class Checkpointer {
   void save_async(const std::string& name, const Dict& extras = {});
   /// Returns when no save is under way.
   void wait();
+  /// Throws the error of a `save_async` that has failed by now, on the main process; waits for nothing. Cheap enough for every
+  /// step, so that an error surfaces at the next one.
+  void poll();
+  /// The names of the checkpoints that this object saved and that all ranks know to be durable, the newest last.
+  const std::vector<std::string>& saved() const noexcept { return saved_; }
+
+  /// Removes `save_dir/<name>.pth` and returns true, on the main process. The one to resume from, the newest one, one that is
+  /// being written, and pinned ones stay. Throws IoError.
+  bool forget(const std::string& name);
+  /// Keeps the checkpoint `name` from `forget`, in later runs too, by a file `<name>.pth.pinned` beside it.
+  void pin(const std::string& name);
 
   /// Loads the model and the named checkpointables (all by default) from `path`, and returns what else the file holds. An empty
   /// path loads nothing. Everything is checked first, so that an error leaves model and checkpointables as they were. Keys that
@@ -131,7 +142,7 @@ class Checkpointer {
   std::filesystem::path file_of(const std::string& name) const;
   Dict collect(const Dict& extras) const;
   void write(const std::filesystem::path& path, const Value& state) const;
-  void finish_save(const std::exception_ptr& error, const std::string& what) const;
+  void finish_save(const std::exception_ptr& error, const std::filesystem::path& path);
   void agree(const std::exception_ptr& error, const std::string& operation) const;
   Dict read_on_all_ranks(const std::string& path);
   Dict apply(Dict checkpoint, const std::string& path, const std::vector<std::string>& names);
@@ -146,7 +157,8 @@ class Checkpointer {
   CheckpointerOptions options_;
   std::vector<NamedStateful> checkpointables_;
   std::unique_ptr<AsyncWriter> async_;
-  std::string async_name_;
+  std::filesystem::path async_path_;  // of the save under way, or of one whose outcome the ranks do not know yet
+  std::vector<std::string> saved_;
   std::string verified_path_;  // the file that resume_or_load has read already, and what it holds
   Dict verified_;
 };

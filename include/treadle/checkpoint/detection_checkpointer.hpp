@@ -6,7 +6,7 @@ namespace treadle {
 
 /// A Checkpointer that also reads what Detectron2 reads:
 /// - `.pkl` of its model zoo, of Caffe2 and Detectron 1 (blobs renamed, momenta dropped), `.pyth` of pycls;
-/// - a file without "model" is taken as the model's state itself;
+/// - a file without "model", and every `.safetensors` file, is taken as the model's state itself;
 /// - `path?matching_heuristics=True` matches names by their longest suffix. Any other query is a ConfigError.
 /// A missing pixel_mean or pixel_std and an unexpected anchor buffer are not reported. When only the main process sees the file,
 /// it reads and broadcasts. Loop thread only.

@@ -44,7 +44,7 @@ struct SaveOptions {
 };
 
 /// Reads a file that `torch.save` wrote (the zip format, or the one before PyTorch 1.6), or a pickle of protocol 2 to 5 as model
-/// zoos publish them, with numpy arrays. Any thread; tensors lie on the CPU.
+/// zoos publish them, with numpy arrays, or a safetensors file (safetensors.hpp). Any thread; tensors lie on the CPU.
 ///
 /// The file may be hostile: nothing in it is executed, and no more memory is taken than its size accounts for. Python's types
 /// become: Parameter → Tensor; OrderedDict, defaultdict, Counter → Dict; torch.Size → Tuple; set, frozenset → List; bytearray →

@@ -42,6 +42,10 @@ class ReadableFile {
   /// Fills `bytes` with what stands from `offset` on. Throws IoError; a file that ends earlier is an IoError too.
   virtual void read(std::uint64_t offset, std::span<std::byte> bytes) const = 0;
 
+  /// The whole file as memory that is filled when it is touched; writing to it does not change the file. It is valid as long as
+  /// the pointer, also when the file object is gone. Null where files cannot be mapped, which is what a store need not change.
+  virtual std::shared_ptr<std::byte> map() const { return nullptr; }
+
  protected:
   ReadableFile() = default;
 };

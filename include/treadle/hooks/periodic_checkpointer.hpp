@@ -16,7 +16,10 @@ namespace treadle::hooks {
 
 struct PeriodicCheckpointerOptions {
   std::int64_t period = 5000;                 ///< iterations from save to save, at least 1
-  std::optional<std::int64_t> max_to_keep{};  ///< periodic checkpoints kept, at least 1; without a value all
+  std::optional<std::int64_t> max_to_keep{};  ///< periodic checkpoints kept, at least 1, pinned ones apart; without a value all
+  /// Periodic saves go on beside training (`Checkpointer::save_async`); an error surfaces at the next step. What is saved at the
+  /// end or at a stop is waited for.
+  bool async = false;
   std::string file_prefix = "model";
 };
 /// Throws ConfigError that names the field.
@@ -33,13 +36,14 @@ class PeriodicCheckpointer final : public HookBase {
   void after_train(TrainerBase& trainer) override;
 
  private:
-  void save(TrainerBase& trainer, const std::string& name, std::int64_t iteration);
-  void forget_oldest(TrainerBase& trainer, const std::string& newest);
+  void save(const std::string& name, std::int64_t iteration, bool async);
+  void forget_oldest();
 
   Checkpointer& checkpointer_;
   PeriodicCheckpointerOptions options_;
   std::int64_t saved_iteration_ = -1;
-  std::vector<std::string> recent_;  // names of the periodic checkpoints of this run, the oldest first
+  std::size_t seen_ = 0;             // how many of Checkpointer::saved() were looked at
+  std::vector<std::string> recent_;  // names of the periodic checkpoints of this run that are durable, the oldest first
 };
 
 }  // namespace treadle::hooks
