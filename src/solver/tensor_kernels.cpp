@@ -2,7 +2,9 @@
 
 #include "solver/multi_tensor.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 namespace treadle {
@@ -136,26 +138,52 @@ void run_scale(std::span<const NumberRange<T>> tensors, double factor) {
   });
 }
 
-/// ATen's order: eight sums, added up from the first to the last; of the rest the first four are squared before they are added,
-/// the last ones multiplied and added at once.
-TREADLE_INLINE float norm_of(const float* __restrict data, std::int64_t size) {
-  if (size == 1) return std::abs(data[0]);
-  float sums[8] = {};
-  std::int64_t i = 0;
-  for (; i + 8 <= size; i += 8) {
-    for (int lane = 0; lane < 8; ++lane) sums[lane] += data[i + lane] * data[i + lane];
-  }
+using Lanes = float __attribute__((vector_size(32)));
+
+TREADLE_INLINE void add_squares(Lanes& sums, const float* data) {
+  Lanes lanes;
+  std::memcpy(&lanes, data, sizeof lanes);
+  sums += lanes * lanes;
+}
+
+/// What is left after the eight sums have come to `i`.
+TREADLE_INLINE float finish_norm(Lanes& sums, const NumberRange<float>& tensor, std::int64_t i) {
+  const float* data = tensor.data;
+  for (; i + 8 <= tensor.size; i += 8) add_squares(sums, data + i);
   float sum = sums[0];
   for (int lane = 1; lane < 8; ++lane) sum += sums[lane];
-  if (size - i >= 4) {
+  if (tensor.size - i >= 4) {
     for (int k = 0; k < 4; ++k) sum += data[i + k] * data[i + k];
     i += 4;
   }
-  for (; i < size; ++i) sum = fused_multiply_add(data[i], data[i], sum);
-  return std::sqrt(sum);
+  for (; i < tensor.size; ++i) sum = fused_multiply_add(data[i], data[i], sum);
+  return tensor.size == 1 ? std::abs(data[0]) : std::sqrt(sum);
 }
-float norm_plain(const float* data, std::int64_t size) { return norm_of(data, size); }
-TREADLE_AVX2 float norm_avx2(const float* data, std::int64_t size) { return norm_of(data, size); }
+
+/// ATen's order: eight sums, added up from the first to the last; of the rest the first four are squared before they are added,
+/// the last ones multiplied and added at once. Each addition waits for the one before, so several tensors go side by side.
+TREADLE_INLINE void norms_of(const NumberRange<float>* tensors, std::int64_t count, float* norms) {
+  constexpr int kAtOnce = 4;
+  std::int64_t t = 0;
+  for (; t + kAtOnce <= count; t += kAtOnce) {
+    const NumberRange<float>* four = tensors + t;
+    const std::int64_t shortest = std::min({four[0].size, four[1].size, four[2].size, four[3].size});
+    Lanes sums[kAtOnce] = {};
+    std::int64_t i = 0;
+    for (; i + 8 <= shortest; i += 8) {
+      for (int k = 0; k < kAtOnce; ++k) add_squares(sums[k], four[k].data + i);
+    }
+    for (int k = 0; k < kAtOnce; ++k) norms[t + k] = finish_norm(sums[k], four[k], i);
+  }
+  for (; t < count; ++t) {
+    Lanes sums = {};
+    norms[t] = finish_norm(sums, tensors[t], 0);
+  }
+}
+void norms_plain(const NumberRange<float>* tensors, std::int64_t count, float* norms) { norms_of(tensors, count, norms); }
+TREADLE_AVX2 void norms_avx2(const NumberRange<float>* tensors, std::int64_t count, float* norms) {
+  norms_of(tensors, count, norms);
+}
 
 }  // namespace
 
@@ -166,16 +194,14 @@ void scale_kernel(std::span<const NumberRange<float>> tensors, double factor) { 
 void scale_kernel(std::span<const NumberRange<double>> tensors, double factor) { run_scale(tensors, factor); }
 
 void norm_kernel(std::span<const NumberRange<float>> tensors, float* norms) {
-  auto function = has_avx2() ? norm_avx2 : norm_plain;
+  auto function = has_avx2() ? norms_avx2 : norms_plain;
   std::int64_t total = 0;
   for (const auto& tensor : tensors) total += tensor.size;
   // A tensor is summed by one thread, in one order; the tensors are divided among all.
   auto count = static_cast<std::int64_t>(tensors.size());
   std::int64_t grain = total > kParallelGrain ? 1 + count / (total / kParallelGrain + 1) : count + 1;
-  at::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-      norms[i] = function(tensors[i].data, tensors[i].size);
-  });
+  at::parallel_for(0, count, grain,
+                   [&](std::int64_t begin, std::int64_t end) { function(tensors.data() + begin, end - begin, norms + begin); });
 }
 
 }  // namespace treadle
