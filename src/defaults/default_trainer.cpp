@@ -27,9 +27,13 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   optimizer_ = builders_.optimizer(config_, *model_);
   lr_scheduler_ = builders_.lr_scheduler(config_, *optimizer_);
 
-  inner_ = std::make_unique<SimpleTrainer>(
-      model_, *train_source_, *optimizer_,
-      SimpleTrainerOptions{.resume = resume_settings(config_), .trainer = {.group = shared, .events = {}}});
+  SimpleTrainerOptions options = simple_trainer_options(config_);
+  options.trainer.group = shared;
+  if (const auto amp = amp_options(config_)) {
+    inner_ = std::make_unique<AMPTrainer>(model_, *train_source_, *optimizer_, std::move(options), *amp);
+  } else {
+    inner_ = std::make_unique<SimpleTrainer>(model_, *train_source_, *optimizer_, std::move(options));
+  }
   record_ = std::make_unique<RunRecord>(*this, train_source_.get(), *model_, model_->non_persistent());
   checkpointer_ =
       std::make_unique<DetectionCheckpointer>(*model_, config_.get_string("OUTPUT_DIR"),

@@ -23,7 +23,7 @@ hooks::EvalHookOptions eval_hook_options(const Config& config) {
 }
 
 void refuse_unsupported(const Config& config) {
-  for (const char* key : {"SOLVER.AMP.ENABLED", "TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+  for (const char* key : {"TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
   }
   if (config.get_int("SOLVER.REFERENCE_WORLD_SIZE") != 0) {

@@ -99,7 +99,7 @@ TEST_F(BadInput, ValuesOutOfRange) {
   expect({"SOLVER.IMS_PER_BATCH", "100000"}, {"SOLVER.IMS_PER_BATCH is 100000 (command line)", "256"});
 }
 
-TEST_F(BadInput, WhatThisVersionDoesNotHave) { expect({"SOLVER.AMP.ENABLED", "True"}, {"SOLVER.AMP.ENABLED"}); }
+TEST_F(BadInput, WhatThisVersionDoesNotHave) { expect({"TEST.AUG.ENABLED", "True"}, {"TEST.AUG.ENABLED"}); }
 
 TEST_F(BadInput, NothingToEvaluate) {
   expect({"--eval-only"}, {"MODEL.WEIGHTS", "--resume"});

@@ -157,6 +157,25 @@ TEST_F(DefaultTrainerTest, ARunThatHasComeFurtherThanItsEndIsSaid) {
   EXPECT_THROW(trainer.train(), ConfigError);
 }
 
+TEST_F(DefaultTrainerTest, MixedPrecisionTrainsAndItsScaleIsSaved) {
+  DefaultTrainer trainer(run.config(output / ".", {"SOLVER.AMP.ENABLED", "True"}), nullptr);
+  ASSERT_NE(dynamic_cast<AMPTrainer*>(&trainer.inner_trainer()), nullptr);
+  trainer.train();
+  const Value saved = load_checkpoint_file(output / "model_final.pth");
+  const Dict& inner = saved.as_dict().at("trainer").as_dict().at("_trainer").as_dict();
+  const std::int64_t tracker = inner.at("grad_scaler").as_dict().at("_growth_tracker").as_int();
+  EXPECT_GT(tracker, 0);
+  DefaultTrainer resumed(run.config(output / ".", {"SOLVER.AMP.ENABLED", "True"}), nullptr);
+  resumed.resume_or_load(true);
+  EXPECT_EQ(dynamic_cast<AMPTrainer&>(resumed.inner_trainer()).grad_scaler().growth_tracker(), tracker);
+}
+
+TEST_F(DefaultTrainerTest, SeveralBatchesMakeOneStep) {
+  DefaultTrainer trainer(run.config(output / ".", {"TREADLE.SOLVER.BATCHES_PER_STEP", "2", "SOLVER.MAX_ITER", "4"}), nullptr);
+  trainer.train();
+  EXPECT_EQ(trainer.inner_trainer().options().batches_per_step, 2);
+}
+
 TEST_F(DefaultTrainerTest, ARunResumedWithOtherSettingsTakesTheNewOnesAndWarnsOnceOfEach) {
   DefaultTrainer(run.config(output / "."), nullptr).train();
   const std::vector<std::string> other = {"SOLVER.MAX_ITER", "24", "SOLVER.BASE_LR", "0.2", "SOLVER.WEIGHT_DECAY", "0.5"};
@@ -254,7 +273,7 @@ TEST_F(DefaultTrainerTest, UnknownNamesAreSaidWithTheirKey) {
   EXPECT_NE(message({"DATASETS.TRAIN", "('fashion_mnist_trian',)"}).find("fashion_mnist_train"), std::string::npos);
   EXPECT_NE(message({"DATASETS.TRAIN", "('a', 'b')"}).find("DATASETS.TRAIN"), std::string::npos);
   EXPECT_NE(message({"MODEL.META_ARCHITECTURE", "ImageClasifier"}).find("\"ImageClassifier\""), std::string::npos);
-  EXPECT_NE(message({"SOLVER.AMP.ENABLED", "True"}).find("SOLVER.AMP.ENABLED"), std::string::npos);
+  EXPECT_NE(message({"TEST.AUG.ENABLED", "True"}).find("TEST.AUG.ENABLED"), std::string::npos);
 }
 
 }  // namespace

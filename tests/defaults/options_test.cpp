@@ -84,6 +84,27 @@ TEST(Options, TheCurrentSettingsCountOnResumeUnlessSaidOtherwise) {
   EXPECT_THROW(resume_settings(with({"TREADLE.SOLVER.RESUME", "older"})), ConfigError);
 }
 
+TEST(Options, TheTrainerTakesItsKeys) {
+  const auto options = simple_trainer_options(
+      with({"TREADLE.SOLVER.BATCHES_PER_STEP", "3", "TREADLE.SOLVER.NON_FINITE", "skip", "TREADLE.SOLVER.MAX_SKIPPED_STEPS", "7",
+            "TREADLE.SOLVER.CHECK_GRADIENTS", "True", "TREADLE.SOLVER.RESUME", "saved"}));
+  EXPECT_EQ(options.batches_per_step, 3);
+  EXPECT_EQ(options.non_finite.action, NonFiniteAction::skip);
+  EXPECT_EQ(options.non_finite.max_skips, 7);
+  EXPECT_TRUE(options.non_finite.check_gradients);
+  EXPECT_EQ(options.resume, ResumeSettings::saved);
+  EXPECT_THROW(simple_trainer_options(with({"TREADLE.SOLVER.BATCHES_PER_STEP", "0"})), ConfigError);
+  EXPECT_THROW(simple_trainer_options(with({"TREADLE.SOLVER.NON_FINITE", "hope"})), ConfigError);
+}
+
+TEST(Options, MixedPrecisionIsOffUnlessAskedFor) {
+  EXPECT_FALSE(amp_options(with({})).has_value());
+  EXPECT_EQ(amp_options(with({"SOLVER.AMP.ENABLED", "True"}))->precision, AmpPrecision::float16);
+  EXPECT_EQ(amp_options(with({"SOLVER.AMP.ENABLED", "True", "TREADLE.SOLVER.AMP_PRECISION", "bfloat16"}))->precision,
+            AmpPrecision::bfloat16);
+  EXPECT_THROW(amp_options(with({"SOLVER.AMP.ENABLED", "True", "TREADLE.SOLVER.AMP_PRECISION", "int8"})), ConfigError);
+}
+
 TEST(Options, LRSchedulerTakesItsKeys) {
   const auto options = lr_scheduler_options(with({"SOLVER.LR_SCHEDULER_NAME",
                                                   "WarmupCosineLR",
@@ -162,7 +183,7 @@ TEST(Options, DeviceMayBeAutomatic) {
 
 TEST(Options, WhatIsNotThereIsRefusedRatherThanPassedOver) {
   EXPECT_NO_THROW(refuse_unsupported(default_config()));
-  for (const char* key : {"SOLVER.AMP.ENABLED", "TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+  for (const char* key : {"TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     EXPECT_THROW(refuse_unsupported(with({key, "True"})), ConfigError) << key;
   }
   EXPECT_THROW(refuse_unsupported(with({"SOLVER.REFERENCE_WORLD_SIZE", "8"})), ConfigError);

@@ -3,6 +3,7 @@
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/config/config.hpp>
 #include <treadle/data/build.hpp>
+#include <treadle/engine/amp_trainer.hpp>
 #include <treadle/hooks/eval_hook.hpp>
 #include <treadle/hooks/periodic_checkpointer.hpp>
 #include <treadle/solver/build.hpp>
@@ -11,6 +12,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace treadle {
 
@@ -27,6 +29,10 @@ OptimizerOptions optimizer_options(const Config& config);
 LRSchedulerOptions lr_scheduler_options(const Config& config);
 /// TREADLE.SOLVER.RESUME
 ResumeSettings resume_settings(const Config& config);
+/// TREADLE.SOLVER.*: batches per step, what becomes of steps that are not finite
+SimpleTrainerOptions simple_trainer_options(const Config& config);
+/// TREADLE.SOLVER.AMP_PRECISION; nothing unless SOLVER.AMP.ENABLED
+std::optional<AmpOptions> amp_options(const Config& config);
 /// Where TREADLE.SOLVER.RESUME is "saved" and OUTPUT_DIR holds a run: sets SOLVER.MAX_ITER to the one of its last checkpoint, and
 /// says so when it differs. To be called before a resumed run is built.
 void take_saved_max_iter(Config& config);

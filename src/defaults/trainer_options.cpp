@@ -1,0 +1,40 @@
+// What the config says to the room `engine`.
+#include <defaults/validate_as.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/defaults/options.hpp>
+
+namespace treadle {
+namespace {
+
+NonFiniteAction non_finite_action(const Config& config) {
+  const std::string& name = config.get_string("TREADLE.SOLVER.NON_FINITE");
+  if (name == "stop") return NonFiniteAction::stop;
+  if (name == "skip") return NonFiniteAction::skip;
+  config.fail("TREADLE.SOLVER.NON_FINITE", "expected \"stop\" or \"skip\"");
+}
+
+}  // namespace
+
+SimpleTrainerOptions simple_trainer_options(const Config& config) {
+  SimpleTrainerOptions options;
+  options.batches_per_step = config.get_int("TREADLE.SOLVER.BATCHES_PER_STEP");
+  options.non_finite = {.action = non_finite_action(config),
+                        .max_skips = config.get_int("TREADLE.SOLVER.MAX_SKIPPED_STEPS"),
+                        .check_gradients = config.get_bool("TREADLE.SOLVER.CHECK_GRADIENTS")};
+  options.resume = resume_settings(config);
+  with_keys(config,
+            {{"SimpleTrainerOptions.batches_per_step", "TREADLE.SOLVER.BATCHES_PER_STEP"},
+             {"SimpleTrainerOptions.non_finite.max_skips", "TREADLE.SOLVER.MAX_SKIPPED_STEPS"}},
+            [&] { validate(options); });
+  return options;
+}
+
+std::optional<AmpOptions> amp_options(const Config& config) {
+  if (!config.get_bool("SOLVER.AMP.ENABLED")) return std::nullopt;
+  AmpOptions options;
+  with_keys(config, {{"AmpOptions.precision", "TREADLE.SOLVER.AMP_PRECISION"}},
+            [&] { options.precision = amp_precision_from_string(config.get_string("TREADLE.SOLVER.AMP_PRECISION")); });
+  return options;
+}
+
+}  // namespace treadle
