@@ -49,23 +49,31 @@ fs::path Checkpointer::file_of(const std::string& name) const {
   return save_dir_ / (name + ".pth");
 }
 
-Dict Checkpointer::collect(const Dict& extras) const {
+Dict Checkpointer::collect(const Dict& extras, Parts parts) const {
   Dict state{{"model", module_state_dict(*model_, options_.non_persistent)}};
-  for (const NamedStateful& part : checkpointables_) state.set(part.name, part.object->state_dict());
+  if (parts == Parts::all) {
+    for (const NamedStateful& part : checkpointables_) state.set(part.name, part.object->state_dict());
+  }
   for (const auto& extra : extras) state.set(extra.key, extra.value);
   return state;
 }
 
-void Checkpointer::save(const std::string& name, const Dict& extras) {
+void Checkpointer::save(const std::string& name, const Dict& extras) { save_now(name, extras, Parts::all, /*tag=*/true); }
+
+void Checkpointer::save_aside(const std::string& name, const Dict& extras, Parts parts) {
+  save_now(name, extras, parts, /*tag=*/false);
+}
+
+void Checkpointer::save_now(const std::string& name, const Dict& extras, Parts parts, bool tag) {
   if (!saves()) return;
   fs::path path = file_of(name);
   wait();
-  Value state = collect(extras);
+  Value state = collect(extras, parts);
   std::exception_ptr error;
   if (group().is_main_process()) {
     log_info(fmt::format("Saving checkpoint to {}", path.string()));
     try {
-      write(path, state);
+      write(path, state, tag);
     } catch (...) {
       error = std::current_exception();
     }
@@ -105,10 +113,10 @@ void Checkpointer::poll() {
   if (error && !options_.ignore_save_errors) std::rethrow_exception(error);
 }
 
-void Checkpointer::write(const fs::path& path, const Value& state) const {
+void Checkpointer::write(const fs::path& path, const Value& state, bool tag) const {
   options_.file_system->create_folders(save_dir_);
   save_checkpoint_file(path, state, {.file_system = options_.file_system});
-  write_file_durably(*options_.file_system, save_dir_ / "last_checkpoint", path.filename().string());
+  if (tag) write_file_durably(*options_.file_system, save_dir_ / "last_checkpoint", path.filename().string());
 }
 
 void Checkpointer::finish_save(const std::exception_ptr& error, const fs::path& path) {

@@ -53,6 +53,25 @@ TEST(Checkpointer, SavesInTheLayoutOfFvcore) {
   EXPECT_EQ(checkpointer.get_checkpoint_file(), folder / "model_0000009.pth");
 }
 
+TEST(Checkpointer, ACopyAsideIsNotTheOneToResumeFrom) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  SmallModel model(2);
+  Counter counter;
+  Checkpointer checkpointer(model, folder.path());
+  checkpointer.add_checkpointable("trainer", counter);
+  checkpointer.save_aside("best", {{"iteration", 3}});
+  EXPECT_FALSE(checkpointer.has_checkpoint());
+  EXPECT_TRUE(load_checkpoint_file(folder / "best.pth").as_dict().contains("trainer"));
+  checkpointer.save("model_0000009");
+  checkpointer.save_aside("weights", {{"score", 1.5}}, Checkpointer::Parts::model);
+  EXPECT_EQ(checkpointer.get_checkpoint_file(), folder / "model_0000009.pth");
+  const Value weights = load_checkpoint_file(folder / "weights.pth");
+  EXPECT_EQ(weights.as_dict().size(), 2u);
+  EXPECT_EQ(weights.as_dict().at("model").as_dict().size(), 3u);
+  EXPECT_EQ(weights.as_dict().at("score").as_double(), 1.5);
+}
+
 TEST(Checkpointer, CreatesItsFolderAndListsItsFiles) {
   Quiet quiet;
   TemporaryFolder folder;

@@ -84,6 +84,11 @@ class Checkpointer {
   /// were.
   void save(const std::string& name, const Dict& extras = {});
 
+  enum class Parts { all, model };
+  /// The same for a copy that is not to be resumed from: `last_checkpoint` stays as it is. With `Parts::model` the file holds the
+  /// model and the extras alone.
+  void save_aside(const std::string& name, const Dict& extras = {}, Parts parts = Parts::all);
+
   /// Copies the state into host memory (kept and reused by the next call) and returns; a thread does the rest. One save at a time
   /// is under way. A failure throws from the next `save`, `save_async` or `wait`, on all ranks.
   void save_async(const std::string& name, const Dict& extras = {});
@@ -140,8 +145,9 @@ class Checkpointer {
   class AsyncWriter;
   bool saves() const;
   std::filesystem::path file_of(const std::string& name) const;
-  Dict collect(const Dict& extras) const;
-  void write(const std::filesystem::path& path, const Value& state) const;
+  Dict collect(const Dict& extras, Parts parts = Parts::all) const;
+  void save_now(const std::string& name, const Dict& extras, Parts parts, bool tag);
+  void write(const std::filesystem::path& path, const Value& state, bool tag = true) const;
   void finish_save(const std::exception_ptr& error, const std::filesystem::path& path);
   void agree(const std::exception_ptr& error, const std::string& operation) const;
   Dict read_on_all_ranks(const std::string& path);
