@@ -1,7 +1,10 @@
 #pragma once
 
 /// Every hook that comes with Treadle.
+#include <treadle/hooks/best_checkpointer.hpp>
 #include <treadle/hooks/callback_hook.hpp>
+#include <treadle/hooks/early_stopping.hpp>
+#include <treadle/hooks/ema_hook.hpp>
 #include <treadle/hooks/eval_hook.hpp>
 #include <treadle/hooks/iteration_timer.hpp>
 #include <treadle/hooks/lr_scheduler.hpp>

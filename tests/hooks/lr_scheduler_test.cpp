@@ -38,6 +38,20 @@ TEST_F(LRSchedulerHookTest, TheScheduleDecidesOverTheRateOfALoadedOptimizer) {
   EXPECT_EQ(used, 0.4);
 }
 
+TEST(LRSchedulerHook, TheGroupShownIsChosenByBaseRatesWhenTheRunBegins) {
+  const auto group = [](double lr) {
+    return torch::optim::OptimizerParamGroup({at::ones({1})}, std::make_unique<torch::optim::SGDOptions>(lr));
+  };
+  torch::optim::SGD optimizer({group(0.1), group(0.2), group(0.2)}, torch::optim::SGDOptions(0.1));
+  // At rates of 0 all are alike, and the first would be shown.
+  LRMultiplier schedule(optimizer, [](double progress) { return progress; }, {.max_iter = 4});
+  IdleTrainer trainer;
+  trainer.add_hook<hooks::LRScheduler>(optimizer, schedule);
+  trainer.train(0, 2);
+  EXPECT_EQ(trainer.storage().history("lr").latest(), 0.2 * 0.25);
+  EXPECT_EQ(hooks::LRScheduler::get_best_param_group_id(optimizer), 1u);
+}
+
 TEST_F(LRSchedulerHookTest, StateIsTheSchedules) {
   auto& hook = trainer.add_hook<hooks::LRScheduler>(optimizer, schedule);
   trainer.train(0, 2);
