@@ -12,6 +12,7 @@ hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& c
   const std::int64_t keep = config.get_int("TREADLE.CHECKPOINT.MAX_TO_KEEP");
   if (keep < 0) config.fail("TREADLE.CHECKPOINT.MAX_TO_KEEP", "at least 0 is needed (0 keeps all)");
   if (keep > 0) options.max_to_keep = keep;
+  options.async = config.get_bool("TREADLE.CHECKPOINT.ASYNC");
   return options;
 }
 

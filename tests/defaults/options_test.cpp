@@ -165,6 +165,8 @@ TEST(Options, HooksTakeTheirKeys) {
   EXPECT_EQ(periodic_checkpointer_options(config).period, 77);
   EXPECT_EQ(periodic_checkpointer_options(config).max_to_keep, 4);
   EXPECT_FALSE(periodic_checkpointer_options(default_config()).max_to_keep.has_value());
+  EXPECT_FALSE(periodic_checkpointer_options(default_config()).async);
+  EXPECT_TRUE(periodic_checkpointer_options(with({"TREADLE.CHECKPOINT.ASYNC", "True"})).async);
   EXPECT_EQ(eval_hook_options(config).period, 33);
   EXPECT_THROW(periodic_checkpointer_options(with({"SOLVER.CHECKPOINT_PERIOD", "0"})), ConfigError);
   EXPECT_THROW(eval_hook_options(with({"TEST.EVAL_PERIOD", "-1"})), ConfigError);
