@@ -83,6 +83,37 @@ TEST(Checkpointer, CreatesItsFolderAndListsItsFiles) {
             (std::vector<std::filesystem::path>{folder / "a/b/one.pth", folder / "a/b/two.pth"}));
 }
 
+TEST(Checkpointer, AVanishedFolderIsMadeAgain) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  SmallModel model(3), fresh;
+  Checkpointer checkpointer(model, folder / "run");
+  checkpointer.save("one");
+  std::filesystem::remove_all(folder / "run");
+  EXPECT_FALSE(checkpointer.has_checkpoint());
+  checkpointer.save_async("two");
+  checkpointer.wait();
+  Checkpointer(fresh, folder / "run").resume_or_load("");
+  EXPECT_EQ(fresh.value(), 3);
+}
+
+TEST(Checkpointer, ForgetKeepsWhatMustNotGo) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  SmallModel model;
+  Checkpointer checkpointer(model, folder.path());
+  for (const char* name : {"old", "pinned", "tagged", "newest"}) checkpointer.save(name);
+  checkpointer.pin("pinned");
+  checkpointer.tag_last_checkpoint("tagged.pth");
+  Checkpointer later(model, folder.path());  // of a later run, which saved nothing yet
+  for (const char* name : {"pinned", "tagged"}) EXPECT_FALSE(checkpointer.forget(name) || later.forget(name)) << name;
+  EXPECT_FALSE(checkpointer.forget("newest"));
+  EXPECT_TRUE(checkpointer.forget("old"));
+  EXPECT_FALSE(checkpointer.forget("old"));
+  EXPECT_EQ(checkpointer.get_all_checkpoint_files().size(), 3u);
+  EXPECT_THROW(checkpointer.forget("../x"), Error);
+}
+
 TEST(Checkpointer, LoadsModelAndPartsAndReturnsTheRest) {
   Quiet quiet;
   TemporaryFolder folder;

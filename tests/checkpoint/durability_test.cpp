@@ -92,7 +92,7 @@ TEST(Durability, AnErrorAtEveryCallLeavesTheCheckpointBefore) {
   Quiet quiet;
   int calls = calls_of_second_save();
   for (int number = 0; number < calls; ++number) {
-    for (int error : {EIO, ENOSPC}) {
+    for (int error : {EIO, ENOSPC, EROFS}) {
       DiskRun run;
       run.save(1);
       run.files->fail_at(number, error);

@@ -12,7 +12,9 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "tests/checkpoint/fault_file_system.hpp"
@@ -183,6 +185,32 @@ TEST(Safetensors, OptionsAreHeeded) {
     return files->calls();
   };
   EXPECT_EQ(calls(true), calls(false) + 2);
+}
+
+// The library that defines the format reads what is written here, and writes what is read here.
+TEST(Safetensors, TheFormatsOwnLibraryAgrees) {
+  const char* chosen = std::getenv("TREADLE_PYTHON");
+  const std::string python = chosen ? chosen : TREADLE_SOURCE_DIR "/.venv/bin/python";
+  if (std::system((python + " -c 'import torch, safetensors.torch' >/dev/null 2>&1").c_str()) != 0) {
+    GTEST_SKIP() << "no Python with torch and safetensors: set TREADLE_PYTHON";
+  }
+  const TemporaryFolder folder;
+  const Dict tensors{{"w", at::arange(6, c10::kFloat).view({2, 3})},
+                     {"n", at::full({}, 7, c10::kLong)},
+                     {"bytes", at::arange(5).to(c10::kByte)},
+                     {"none", at::empty({0, 3}, at::TensorOptions().dtype(c10::kHalf))}};
+  save_safetensors_file(folder / "x.safetensors", tensors);
+  std::ofstream(folder / "check.py") << R"(import sys, torch
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1])
+assert tensors["w"].equal(torch.arange(6.0).view(2, 3)) and tensors["n"].equal(torch.tensor(7)), tensors
+assert tensors["bytes"].tolist() == [0, 1, 2, 3, 4] and tensors["none"].shape == (0, 3), tensors
+save_file(tensors, sys.argv[1] + ".copy")
+)";
+  ASSERT_EQ(std::system((python + " " + (folder / "check.py").string() + " " + (folder / "x.safetensors").string()).c_str()), 0);
+  const Dict back = load_safetensors_file(folder / "x.safetensors.copy");
+  ASSERT_EQ(back.size(), tensors.size());
+  for (const auto& [key, value] : tensors) EXPECT_TRUE(identical(back.at(key), value)) << key.string();
 }
 
 TEST(Safetensors, LoadersKnowTheFormat) {
