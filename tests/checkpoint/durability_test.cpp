@@ -19,10 +19,11 @@ struct DiskRun {
 
   DiskRun() { checkpointer.add_checkpointable("counter", counter); }
 
-  void save(int iteration) {
+  void save(int iteration) { save(iteration, "model_" + std::to_string(iteration)); }
+  void save(int iteration, const std::string& name) {
     model.fill(iteration);
     counter.count = iteration;
-    checkpointer.save("model_" + std::to_string(iteration), {{"iteration", iteration}});
+    checkpointer.save(name, {{"iteration", iteration}});
   }
 
   /// What a process that starts now resumes from.
@@ -75,6 +76,23 @@ TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
           EXPECT_EQ(resumed, 2) << "after call " << last;
         }
       }
+    }
+  }
+}
+
+// As `model_final` is written when a run is trained further: there is no other checkpoint to fall back to.
+TEST(Durability, PowerLossWhileReplacingTheOnlyCheckpointLeavesTheOldOrTheNew) {
+  Quiet quiet;
+  int calls = calls_of_second_save();
+  for (int last = 0; last < calls; ++last) {
+    for (auto torn : {FaultFileSystem::Torn::lost, FaultFileSystem::Torn::half, FaultFileSystem::Torn::whole}) {
+      DiskRun run;
+      run.save(1, "model_final");
+      run.files->lose_power_after(last);
+      EXPECT_THROW(run.save(2, "model_final"), FaultFileSystem::PowerLoss);
+      run.files->lose_power(torn, last % 2 == 0);
+      int resumed = run.resumed();
+      EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
     }
   }
 }

@@ -177,7 +177,10 @@ TEST(Fuzz, NoPickleTakesMoreHeapThanItsSizeAllows) {
       {"nothing in a list", {"](", "N"}},
       {"small numbers in a list", {"](", "K\x05"}},
       {"marks", {"]", "("}},
-      {"one list again and again", {"]q\x01](", "h\x01"}},
+      {"one list again and again",
+       {"]q\x01"
+        "0](",
+        "h\x01"}},
       {"copies of the top", {"](N", "2"}},
       {"memo", {"]", "\x94"}},
       {"sets", {"](", "\x8f"}},
@@ -185,7 +188,10 @@ TEST(Fuzz, NoPickleTakesMoreHeapThanItsSizeAllows) {
       {"text in latin-1", {"](", "U\xff" + std::string(255, '\xe9')}},
       {"a dict of numbers", {"}(", "K\x05K\x05"}},
       {"a dict of text", {"}(", std::string("U\x02zzK\x05")}},
-      {"ordered dicts", {"](ccollections\nOrderedDict\nq\x01", "h\x01)R"}},
+      {"ordered dicts",
+       {"ccollections\nOrderedDict\nq\x01"
+        "0](",
+        "h\x01)R"}},
       {"long numbers", {"](", "\x8a\xff" + std::string(255, '\x7f')}},
       {"unknown classes", {"](", "ca\nb\n"}},
   };
