@@ -23,7 +23,8 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   // A conjugate may be a flag upon the bits of its opposite.
   const at::Tensor left = a.detach().resolve_conj().resolve_neg().cpu().contiguous();
   const at::Tensor right = b.detach().resolve_conj().resolve_neg().cpu().contiguous();
-  return std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
+  // An empty tensor may have no memory at all.
+  return left.nbytes() == 0 || std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
 }
 
 struct Pair {
