@@ -1,0 +1,4 @@
+treadle_test(reference.precise_bn
+  SOURCES precise_bn_test.cpp
+  LABEL reference
+  LIBRARIES treadle_hooks treadle_base nlohmann_json::nlohmann_json)
