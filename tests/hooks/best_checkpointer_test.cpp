@@ -126,8 +126,13 @@ TEST_F(BestCheckpointerTest, TheRunIsResumedFromItsLastAndNotFromItsBest) {
   scores = {{1, 10}, {3, 30}};
   trainer.add_hook<hooks::PeriodicCheckpointer>(checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2});
   add({.period = 2, .file_prefix = "top"});
-  trainer.train(0, 4);
+  std::string behind_the_best;
+  trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_step = [&](TrainerBase& t) {
+    if (t.iter() == 3) behind_the_best = checkpointer.get_checkpoint_file().filename();
+  }});
+  trainer.train(0, 5);
   EXPECT_TRUE(has("top.pth"));
+  EXPECT_EQ(behind_the_best, "model_0000003.pth");
   EXPECT_EQ(checkpointer.get_checkpoint_file().filename(), "model_final.pth");
 }
 
