@@ -19,7 +19,7 @@ struct BackboneOptions {
 void validate(const BackboneOptions& options);
 
 struct ImageClassifierOptions {
-  BackboneOptions backbone;
+  BackboneOptions backbone{};
   /// Per channel, on the scale 0…255: the network sees (image - mean) / std.
   std::vector<double> pixel_mean = {127.5};
   std::vector<double> pixel_std = {127.5};
