@@ -105,7 +105,7 @@ class Python {
     std::fputs((what + " " + path.string() + "\n").c_str(), requests_);
     std::fflush(requests_);
     char line[256] = "";
-    return std::fgets(line, sizeof line, answers_) ? std::atof(line) : -1;
+    return std::fgets(line, sizeof line, answers_) ? std::strtod(line, nullptr) : -1;
   }
 
  private:
