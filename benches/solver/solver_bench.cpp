@@ -186,7 +186,7 @@ void time_schedule() {
 
 int main() {
   at::set_num_threads(1);
-  for (Size size : {Size{1000, 1000, 25, 20}, Size{100, 10000, 25, 20}, Size{10, 4000000, 7, 3}}) {
+  for (Size size : {Size{1000, 1000, 9, 100}, Size{100, 10000, 25, 100}, Size{10, 4000000, 7, 3}}) {
     compare_optimizers(size);
     in_a_process_of_its_own([&] { compare_clipping(size); });
   }

@@ -43,7 +43,6 @@ class Archive final : public StorageReader {
   PickleGraph make_graph(const ZipRecord& pickle) const;
   c10::Storage mapped(const ZipRecord& record, std::uint64_t offset) const;
 
-  const ReadableFile& file_;
   std::filesystem::path path_;
   bool verify_;
   ZipReader zip_;
