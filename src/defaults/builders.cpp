@@ -71,15 +71,44 @@ std::unique_ptr<HookBase> build_live_line(const Config& config, bool main) {
   return std::make_unique<hooks::PeriodicWriter>(std::move(writers), 1);
 }
 
+/// What changes the model before it is saved and evaluated. Returns the scope of an evaluation: the averaged weights, if any.
+hooks::Scope add_statistics_hooks(DefaultTrainer& trainer, std::vector<std::unique_ptr<HookBase>>& list) {
+  if (const auto options = precise_bn_options(trainer.config()); options && hooks::count_bn_layers(trainer.model()) > 0) {
+    list.push_back(std::make_unique<hooks::PreciseBN>(trainer.model(), trainer.build_train_source(), *options));
+  }
+  const auto options = ema_options(trainer.config());
+  if (!options) return nullptr;
+  auto ema = std::make_unique<hooks::EmaHook>(trainer.model(), *options);
+  hooks::Scope scope = ema->scope();
+  list.push_back(std::move(ema));
+  return scope;
+}
+
+/// What evaluates, and what decides by the results.
+void add_evaluation_hooks(DefaultTrainer& trainer, const hooks::Scope& scope, std::vector<std::unique_ptr<HookBase>>& list) {
+  if (!trainer.tester().empty()) {
+    hooks::EvalHookOptions options = eval_hook_options(trainer.config());
+    options.scope = scope;
+    options.model = &trainer.model();
+    list.push_back(std::make_unique<hooks::EvalHook>([&trainer] { return trainer.test(); }, std::move(options)));
+  }
+  if (auto options = best_checkpointer_options(trainer.config())) {
+    options->scope = scope;
+    list.push_back(std::make_unique<hooks::BestCheckpointer>(trainer.checkpointer(), *std::move(options)));
+  }
+  if (auto options = early_stopping_options(trainer.config())) {
+    list.push_back(std::make_unique<hooks::EarlyStopping>(*std::move(options)));
+  }
+}
+
 std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
   const Config& config = trainer.config();
   std::vector<std::unique_ptr<HookBase>> list;
   list.push_back(std::make_unique<hooks::IterationTimer>());
   list.push_back(std::make_unique<hooks::LRScheduler>(trainer.optimizer(), trainer.lr_scheduler()));
+  const hooks::Scope scope = add_statistics_hooks(trainer, list);
   list.push_back(std::make_unique<hooks::PeriodicCheckpointer>(trainer.checkpointer(), periodic_checkpointer_options(config)));
-  if (!trainer.tester().empty()) {
-    list.push_back(std::make_unique<hooks::EvalHook>([&trainer] { return trainer.test(); }, eval_hook_options(config)));
-  }
+  add_evaluation_hooks(trainer, scope, list);
   list.push_back(std::make_unique<hooks::PeriodicWriter>(trainer.build_writers(), kWriterPeriod));
   list.push_back(build_live_line(config, trainer.group().is_main_process()));
   return list;

@@ -50,6 +50,12 @@ std::vector<hooks::PeriodicWriter::NamedWriter> DefaultTrainer::build_writers() 
   return builders_.writers(*this);
 }
 
+std::unique_ptr<BatchSource> DefaultTrainer::build_train_source() {
+  Config config = config_.clone();
+  config.set("DATALOADER.NUM_WORKERS", 0);
+  return builders_.train_loader(config, shared_group());
+}
+
 void DefaultTrainer::resume_or_load(bool resume) {
   checkpointer_->resume_or_load(config_.get_string("MODEL.WEIGHTS"), resume);
   if (start_iter() > 0 && !record_->loaded()) {

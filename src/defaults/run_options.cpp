@@ -1,9 +1,22 @@
 // What the config says to the hooks, and what it must not ask for.
+#include <defaults/validate_as.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/defaults/options.hpp>
 
 #include <fmt/format.h>
 
 namespace treadle {
+namespace {
+
+hooks::MetricMode metric_mode(const Config& config, const std::string& key) {
+  try {
+    return hooks::metric_mode_from_string(config.get_string(key));
+  } catch (const ConfigError& error) {
+    config.fail(key, error.what());
+  }
+}
+
+}  // namespace
 
 hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config) {
   hooks::PeriodicCheckpointerOptions options;
@@ -23,8 +36,54 @@ hooks::EvalHookOptions eval_hook_options(const Config& config) {
   return options;
 }
 
+std::optional<hooks::PreciseBNOptions> precise_bn_options(const Config& config) {
+  if (!config.get_bool("TEST.PRECISE_BN.ENABLED")) return std::nullopt;
+  hooks::PreciseBNOptions options;
+  options.period = eval_hook_options(config).period;
+  options.num_iter = config.get_int("TEST.PRECISE_BN.NUM_ITER");
+  if (options.num_iter < 1) config.fail("TEST.PRECISE_BN.NUM_ITER", "at least 1 is needed");
+  return options;
+}
+
+std::optional<EmaOptions> ema_options(const Config& config) {
+  if (!config.get_bool("TREADLE.EMA.ENABLED")) return std::nullopt;
+  EmaOptions options;
+  options.decay = config.get_double("TREADLE.EMA.DECAY");
+  options.warmup = config.get_bool("TREADLE.EMA.WARMUP");
+  options.period = config.get_int("TREADLE.EMA.PERIOD");
+  with_keys(config, {{"EmaOptions.decay", "TREADLE.EMA.DECAY"}, {"EmaOptions.period", "TREADLE.EMA.PERIOD"}},
+            [&] { validate(options); });
+  return options;
+}
+
+std::optional<hooks::BestCheckpointerOptions> best_checkpointer_options(const Config& config) {
+  hooks::BestCheckpointerOptions options;
+  options.metric = config.get_string("TREADLE.BEST_CHECKPOINT.METRIC");
+  if (options.metric.empty()) return std::nullopt;
+  if (config.get_strings("DATASETS.TEST").empty()) {
+    config.fail("TREADLE.BEST_CHECKPOINT.METRIC", "nothing is evaluated, since DATASETS.TEST is empty");
+  }
+  options.mode = metric_mode(config, "TREADLE.BEST_CHECKPOINT.MODE");
+  options.period = eval_hook_options(config).period;
+  return options;
+}
+
+std::optional<hooks::EarlyStoppingOptions> early_stopping_options(const Config& config) {
+  hooks::EarlyStoppingOptions options;
+  options.metric = config.get_string("TREADLE.EARLY_STOPPING.METRIC");
+  if (options.metric.empty()) return std::nullopt;
+  options.mode = metric_mode(config, "TREADLE.EARLY_STOPPING.MODE");
+  options.patience = config.get_int("TREADLE.EARLY_STOPPING.PATIENCE");
+  options.min_delta = config.get_double("TREADLE.EARLY_STOPPING.MIN_DELTA");
+  with_keys(config,
+            {{"EarlyStoppingOptions.patience", "TREADLE.EARLY_STOPPING.PATIENCE"},
+             {"EarlyStoppingOptions.min_delta", "TREADLE.EARLY_STOPPING.MIN_DELTA"}},
+            [&] { hooks::validate(options); });
+  return options;
+}
+
 void refuse_unsupported(const Config& config) {
-  for (const char* key : {"TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+  for (const char* key : {"TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
   }
   if (config.get_int("SOLVER.REFERENCE_WORLD_SIZE") != 0) {

@@ -80,6 +80,47 @@ TEST_F(ExactResume, FromACheckpointOfAnyIterationAfterAKill) {
   }
 }
 
+TEST_F(ExactResume, WithEveryHookThatHasAState) {
+  settings = {"SOLVER.CHECKPOINT_PERIOD",
+              "1",
+              "SOLVER.MAX_ITER",
+              "16",
+              "TEST.EVAL_PERIOD",
+              "5",
+              "SEED",
+              "11",
+              "TEST.PRECISE_BN.ENABLED",
+              "True",
+              "TEST.PRECISE_BN.NUM_ITER",
+              "2",
+              "TREADLE.EMA.ENABLED",
+              "True",
+              "TREADLE.EMA.DECAY",
+              "0.5",
+              "TREADLE.EMA.PERIOD",
+              "2",
+              "TREADLE.BEST_CHECKPOINT.METRIC",
+              "classification/accuracy",
+              "TREADLE.EARLY_STOPPING.METRIC",
+              "total_loss",
+              "TREADLE.EARLY_STOPPING.MODE",
+              "min",
+              "TREADLE.EARLY_STOPPING.PATIENCE",
+              "100"};
+  const fs::path whole = output.path() / "whole", resumed = output.path() / "resumed";
+  train(whole, false);
+  for (const int iteration : {2, 4, 5, 9, 14}) {
+    fs::remove_all(resumed);
+    fs::copy(whole, resumed);
+    fs::remove(resumed / "model_best.pth");
+    char name[32];
+    std::snprintf(name, sizeof name, "model_%07d.pth", iteration);
+    write_text(resumed / "last_checkpoint", name);
+    train(resumed, true);
+    expect_same(whole, resumed, name);
+  }
+}
+
 TEST_F(ExactResume, AfterAStopAtAnyIteration) {
   settings[1] = "1000";
   const fs::path whole = output.path() / "whole";

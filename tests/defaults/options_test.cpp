@@ -172,6 +172,78 @@ TEST(Options, HooksTakeTheirKeys) {
   EXPECT_THROW(eval_hook_options(with({"TEST.EVAL_PERIOD", "-1"})), ConfigError);
 }
 
+/// What a function of options says about a config that is wrong.
+template <class Read>
+std::string problem(const Read& read, const std::vector<std::string>& overrides) {
+  try {
+    read(with(overrides));
+    return "";
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+}
+
+TEST(Options, PreciseStatisticsAreOffUnlessAskedFor) {
+  EXPECT_FALSE(precise_bn_options(default_config()));
+  const auto options =
+      precise_bn_options(with({"TEST.PRECISE_BN.ENABLED", "True", "TEST.PRECISE_BN.NUM_ITER", "7", "TEST.EVAL_PERIOD", "5"}));
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->num_iter, 7);
+  EXPECT_EQ(options->period, 5);
+  EXPECT_NE(problem(precise_bn_options, {"TEST.PRECISE_BN.ENABLED", "True", "TEST.PRECISE_BN.NUM_ITER", "0"})
+                .find("TEST.PRECISE_BN.NUM_ITER"),
+            std::string::npos);
+}
+
+TEST(Options, AveragesAreOffUnlessAskedFor) {
+  EXPECT_FALSE(ema_options(default_config()));
+  const auto options = ema_options(
+      with({"TREADLE.EMA.ENABLED", "True", "TREADLE.EMA.DECAY", "0.5", "TREADLE.EMA.WARMUP", "True", "TREADLE.EMA.PERIOD", "3"}));
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->decay, 0.5);
+  EXPECT_TRUE(options->warmup);
+  EXPECT_EQ(options->period, 3);
+  EXPECT_NE(problem(ema_options, {"TREADLE.EMA.ENABLED", "True", "TREADLE.EMA.DECAY", "1.0"}).find("TREADLE.EMA.DECAY"),
+            std::string::npos);
+  EXPECT_NE(problem(ema_options, {"TREADLE.EMA.ENABLED", "True", "TREADLE.EMA.PERIOD", "0"}).find("TREADLE.EMA.PERIOD"),
+            std::string::npos);
+}
+
+TEST(Options, TheBestIsSavedByAMetric) {
+  const std::vector<std::string> tested = {"DATASETS.TEST", "('a',)", "TREADLE.BEST_CHECKPOINT.METRIC", "x/y"};
+  EXPECT_FALSE(best_checkpointer_options(default_config()));
+  auto min = tested;
+  min.insert(min.end(), {"TREADLE.BEST_CHECKPOINT.MODE", "min", "TEST.EVAL_PERIOD", "4"});
+  const auto options = best_checkpointer_options(with(min));
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->metric, "x/y");
+  EXPECT_EQ(options->mode, hooks::MetricMode::min);
+  EXPECT_EQ(options->period, 4);
+  auto bad = tested;
+  bad.insert(bad.end(), {"TREADLE.BEST_CHECKPOINT.MODE", "best"});
+  EXPECT_NE(problem(best_checkpointer_options, bad).find("TREADLE.BEST_CHECKPOINT.MODE"), std::string::npos);
+  EXPECT_NE(
+      problem(best_checkpointer_options, {"DATASETS.TEST", "()", "TREADLE.BEST_CHECKPOINT.METRIC", "x"}).find("DATASETS.TEST"),
+      std::string::npos);
+}
+
+TEST(Options, ARunStopsEarlyByAMetric) {
+  EXPECT_FALSE(early_stopping_options(default_config()));
+  const auto options =
+      early_stopping_options(with({"TREADLE.EARLY_STOPPING.METRIC", "total_loss", "TREADLE.EARLY_STOPPING.MODE", "min",
+                                   "TREADLE.EARLY_STOPPING.PATIENCE", "3", "TREADLE.EARLY_STOPPING.MIN_DELTA", "0.25"}));
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->metric, "total_loss");
+  EXPECT_EQ(options->mode, hooks::MetricMode::min);
+  EXPECT_EQ(options->patience, 3);
+  EXPECT_EQ(options->min_delta, 0.25);
+  for (const auto& [key, value] :
+       {std::pair{"TREADLE.EARLY_STOPPING.PATIENCE", "0"}, std::pair{"TREADLE.EARLY_STOPPING.MIN_DELTA", "-1.0"},
+        std::pair{"TREADLE.EARLY_STOPPING.MODE", "up"}}) {
+    EXPECT_NE(problem(early_stopping_options, {"TREADLE.EARLY_STOPPING.METRIC", "x", key, value}).find(key), std::string::npos);
+  }
+}
+
 TEST(Options, DeviceMayBeAutomatic) {
   EXPECT_TRUE(device_option(with({"MODEL.DEVICE", "cpu"}), 0).is_cpu());
   EXPECT_NO_THROW(device_option(with({"MODEL.DEVICE", "auto"}), 0));
@@ -185,7 +257,7 @@ TEST(Options, DeviceMayBeAutomatic) {
 
 TEST(Options, WhatIsNotThereIsRefusedRatherThanPassedOver) {
   EXPECT_NO_THROW(refuse_unsupported(default_config()));
-  for (const char* key : {"TEST.PRECISE_BN.ENABLED", "TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
+  for (const char* key : {"TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     EXPECT_THROW(refuse_unsupported(with({key, "True"})), ConfigError) << key;
   }
   EXPECT_THROW(refuse_unsupported(with({"SOLVER.REFERENCE_WORLD_SIZE", "8"})), ConfigError);

@@ -35,8 +35,9 @@ struct Builders {
   std::function<std::vector<hooks::PeriodicWriter::NamedWriter>(DefaultTrainer&)> writers;
 };
 
-/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, PeriodicCheckpointer,
-/// EvalHook and PeriodicWriter with `default_writers`, and on a terminal the live line.
+/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, PreciseBN, EmaHook,
+/// PeriodicCheckpointer, EvalHook, BestCheckpointer, EarlyStopping and PeriodicWriter with `default_writers`, and on a terminal
+/// the live line.
 Builders default_builders();
 
 /// Evaluates models on the data sets of DATASETS.TEST. Loop thread only; all ranks. Data is opened by the constructor.
@@ -94,6 +95,8 @@ class DefaultTrainer : public TrainerBase {
   Tester& tester() noexcept { return *tester_; }
   /// What the builder `writers` gives, on the main process; none elsewhere. For the builder `hooks`.
   std::vector<hooks::PeriodicWriter::NamedWriter> build_writers();
+  /// Another source of training batches, from the first on, made without workers. For the builder `hooks`.
+  std::unique_ptr<BatchSource> build_train_source();
 
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;

@@ -4,9 +4,13 @@
 #include <treadle/config/config.hpp>
 #include <treadle/data/build.hpp>
 #include <treadle/engine/amp_trainer.hpp>
+#include <treadle/hooks/best_checkpointer.hpp>
+#include <treadle/hooks/early_stopping.hpp>
 #include <treadle/hooks/eval_hook.hpp>
 #include <treadle/hooks/periodic_checkpointer.hpp>
+#include <treadle/hooks/precise_bn.hpp>
 #include <treadle/solver/build.hpp>
+#include <treadle/solver/ema.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
 
 #include <c10/core/Device.h>
@@ -46,6 +50,14 @@ DatasetOptions dataset_options(const Config& config);
 hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config);
 /// TEST.EVAL_PERIOD
 hooks::EvalHookOptions eval_hook_options(const Config& config);
+/// TEST.PRECISE_BN.NUM_ITER and TEST.EVAL_PERIOD; nothing unless TEST.PRECISE_BN.ENABLED
+std::optional<hooks::PreciseBNOptions> precise_bn_options(const Config& config);
+/// TREADLE.EMA.*; nothing unless TREADLE.EMA.ENABLED
+std::optional<EmaOptions> ema_options(const Config& config);
+/// TREADLE.BEST_CHECKPOINT.* and TEST.EVAL_PERIOD; nothing without a metric
+std::optional<hooks::BestCheckpointerOptions> best_checkpointer_options(const Config& config);
+/// TREADLE.EARLY_STOPPING.*; nothing without a metric
+std::optional<hooks::EarlyStoppingOptions> early_stopping_options(const Config& config);
 /// MODEL.DEVICE: a device, or "auto" for the accelerator of this process when there is one, and the CPU otherwise
 c10::Device device_option(const Config& config, int local_rank);
 
