@@ -1,9 +1,11 @@
 // Every key that asks for a hook has its effect in a run.
 #include <tests/defaults/tiny_run.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/base/rng.hpp>
 #include <treadle/checkpoint/file.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/evaluator.hpp>
+#include <treadle/models/model.hpp>
 
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
@@ -24,6 +26,7 @@ struct DefaultHooks : testing::Test {
 
   /// The model of `folder`/model_final.pth after a run with these settings.
   Dict train(const std::string& folder, const Settings& settings) {
+    seed_everything(11);
     DefaultTrainer trainer(run.config(output / folder, settings), nullptr);
     trainer.train();
     return model_in(folder + "/model_final.pth");

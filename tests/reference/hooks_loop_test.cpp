@@ -244,8 +244,8 @@ void run_timer(const ordered_json& input, const ordered_json& expect) {
   };
   const auto start = input.at("start_iter").get<std::int64_t>();
   trainer.step = [&] {
-    if (input.at("fail_at") == trainer.iter()) throw Error("boom");
     now += cycled("step_seconds_cycled", trainer.iter() - start);
+    if (input.at("fail_at") == trainer.iter()) throw Error("boom");
   };
   trainer.add_hook<hooks::IterationTimer>(input.at("warmup_iter").get<std::int64_t>(), [&] { return now; });
   trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{
