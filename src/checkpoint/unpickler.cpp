@@ -125,8 +125,6 @@ bool Unpickler::step_text(unsigned char opcode) {
       push_bytes(number<std::uint32_t>());
       return true;
     case 0x8e:
-      push_bytes(number<std::uint64_t>());
-      return true;
     case 0x96:
       push_bytes(number<std::uint64_t>());
       return true;

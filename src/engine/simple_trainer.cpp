@@ -199,12 +199,13 @@ bool SimpleTrainer::is_finite(const StepVerdict& verdict) const {
 
 void SimpleTrainer::skip(TrainerBase& loop, const StepVerdict& verdict) {
   const NonFiniteOptions& options = options_.non_finite;
-  const NonFiniteError error(loop.iter(), verdict.losses);
   if (!ids_.empty())
     log_warning(fmt::format("iteration {} had the samples {} of \"{}\"", loop.iter(), fmt::join(ids_, ", "), source_.name()));
-  if (options.action == NonFiniteAction::stop || skipped_steps_ >= options.max_skips) throw error;
+  if (options.action == NonFiniteAction::stop || skipped_steps_ >= options.max_skips)
+    throw NonFiniteError(loop.iter(), verdict.losses);
   ++skipped_steps_;
-  log_warning(fmt::format("{}: the step is skipped ({} of at most {})", error.what(), skipped_steps_, options.max_skips));
+  log_warning(fmt::format("{}: the step is skipped ({} of at most {})", NonFiniteError(loop.iter(), verdict.losses).what(),
+                          skipped_steps_, options.max_skips));
   loop.storage().put_scalar("skipped_steps", static_cast<double>(skipped_steps_), /*smoothing_hint=*/false);
   step_left_out();
 }

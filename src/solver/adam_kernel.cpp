@@ -114,7 +114,8 @@ AdamKernel<T>::AdamKernel(const AdamScalars& scalars) : factors_(factors<T>(scal
   auto before = static_cast<std::size_t>(before_use(scalars.maximize, scalars.clip_factor));
   bool decays = scalars.weight_decay != 0;
   bool near_from = std::abs(factors_.lerp_weight) < static_cast<T>(0.5);
-  std::size_t variant = before * 8 + (decays && !scalars.decoupled) * 4U + (decays && scalars.decoupled) * 2U + near_from;
+  std::size_t variant =
+      before * 8 + (decays && !scalars.decoupled ? 4 : 0) + (decays && scalars.decoupled ? 2 : 0) + (near_from ? 1 : 0);
   functions_ = (has_avx2() ? avx2 : plain)[variant];
 }
 

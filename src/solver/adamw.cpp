@@ -212,7 +212,8 @@ class AdamBatch {
 
 template <class State>
 State& state_of(auto& states, const at::Tensor& param, bool amsgrad) {
-  auto& entry = states[param.unsafeGetTensorImpl()];
+  void* key = param.unsafeGetTensorImpl();
+  auto& entry = states[key];
   if (!entry) {
     auto made = std::make_unique<State>();
     made->step(0);

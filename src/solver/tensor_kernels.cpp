@@ -66,7 +66,7 @@ constexpr std::array<SgdFunction<T>, 36> sgd_table(std::index_sequence<index...>
 std::size_t sgd_variant(const SgdScalars& scalars) {
   Momentum momentum = scalars.momentum == 0 ? Momentum::none : scalars.first ? Momentum::first : Momentum::later;
   auto before = static_cast<std::size_t>(before_use(scalars.maximize, scalars.clip_factor));
-  return static_cast<std::size_t>(momentum) * 12 + (scalars.weight_decay != 0) * 6U + scalars.nesterov * 3U + before;
+  return static_cast<std::size_t>(momentum) * 12 + (scalars.weight_decay != 0 ? 6 : 0) + (scalars.nesterov ? 3 : 0) + before;
 }
 
 template <class T>

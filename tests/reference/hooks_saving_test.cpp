@@ -145,9 +145,9 @@ struct BestModel {
   bool mended;
   const ordered_json& input;
   std::size_t evaluations = 0;
-  std::optional<std::pair<double, std::int64_t>> latest;
-  State state;
-  std::set<std::string> rules;
+  std::optional<std::pair<double, std::int64_t>> latest{};
+  State state{};
+  std::set<std::string> rules{};
   bool failed = false;
 
   static bool is_number(const ordered_json& value) { return value.is_number() || (value.is_object() && value.contains("h")); }
