@@ -46,7 +46,7 @@ std::vector<at::Tensor> on_one_device(std::vector<at::Tensor> scalars) {
 }
 
 std::optional<at::Tensor> clip_values(const std::vector<at::Tensor>& params, const GradientClippingOptions& options) {
-  for (at::Tensor& grad : grads_of(params)) grad.clamp_(-options.clip_value, options.clip_value);
+  for (const at::Tensor& grad : grads_of(params)) grad.clamp_(-options.clip_value, options.clip_value);
   return std::nullopt;
 }
 
@@ -183,7 +183,7 @@ void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm,
   }
   // Without waiting for the device.
   at::Tensor factor = norm.add(1e-6).reciprocal().mul(max_norm).clamp_max(1.0);
-  for (at::Tensor grad : grads) {
+  for (const at::Tensor& grad : grads) {
     if (grad.defined()) grad.mul_(factor.to(grad.device()));
   }
 }
@@ -192,7 +192,7 @@ void scale_tensors(const std::vector<at::Tensor>& tensors, double factor) {
   if (factor == 1) return;
   std::vector<NumberRange<float>> floats;
   std::vector<NumberRange<double>> doubles;
-  for (at::Tensor tensor : tensors) {
+  for (const at::Tensor& tensor : tensors) {
     if (!tensor.defined()) continue;
     if (!kernel_can_walk(tensor)) {
       tensor.mul_(factor);
