@@ -15,14 +15,6 @@
 namespace treadle {
 namespace {
 
-NonFiniteNorm non_finite_norm(const Config& config) {
-  const std::string& name = config.get_string("TREADLE.SOLVER.NON_FINITE_NORM");
-  if (name == "pass") return NonFiniteNorm::pass;
-  if (name == "error") return NonFiniteNorm::error;
-  if (name == "skip") return NonFiniteNorm::skip;
-  config.fail("TREADLE.SOLVER.NON_FINITE_NORM", "expected \"pass\", \"error\" or \"skip\"");
-}
-
 GradientClippingOptions clipping_options(const Config& config) {
   GradientClippingOptions clip;
   clip.enabled = config.get_bool("SOLVER.CLIP_GRADIENTS.ENABLED");
@@ -33,15 +25,10 @@ GradientClippingOptions clipping_options(const Config& config) {
   }
   clip.clip_value = config.get_double("SOLVER.CLIP_GRADIENTS.CLIP_VALUE");
   clip.norm_type = config.get_double("SOLVER.CLIP_GRADIENTS.NORM_TYPE");
-  clip.non_finite = non_finite_norm(config);
+  clip.non_finite =
+      choice<NonFiniteNorm>(config, "TREADLE.SOLVER.NON_FINITE_NORM",
+                            {{"pass", NonFiniteNorm::pass}, {"error", NonFiniteNorm::error}, {"skip", NonFiniteNorm::skip}});
   return clip;
-}
-
-WarmupMethod warmup_method(const Config& config) {
-  const std::string& name = config.get_string("SOLVER.WARMUP_METHOD");
-  if (name == "linear") return WarmupMethod::linear;
-  if (name == "constant") return WarmupMethod::constant;
-  config.fail("SOLVER.WARMUP_METHOD", "expected \"linear\" or \"constant\"");
 }
 
 /// 0 when there is no run, or its last checkpoint does not say.
@@ -49,7 +36,7 @@ std::int64_t saved_max_iter(const std::filesystem::path& folder) {
   std::ifstream tag(folder / "last_checkpoint");
   std::string name;
   if (!std::getline(tag, name) || name.empty()) return 0;
-  const Value checkpoint = load_checkpoint_file(folder / name);
+  const Value checkpoint = load_checkpoint_file(folder / name, {.read_tensors = false});
   const ValueView view(checkpoint);
   if (!checkpoint.as_dict().contains("treadle") || !view["treadle"].as_dict().contains("max_iter")) return 0;
   return view["treadle"]["max_iter"].as_int();
@@ -58,10 +45,8 @@ std::int64_t saved_max_iter(const std::filesystem::path& folder) {
 }  // namespace
 
 ResumeSettings resume_settings(const Config& config) {
-  const std::string& name = config.get_string("TREADLE.SOLVER.RESUME");
-  if (name == "current") return ResumeSettings::current;
-  if (name == "saved") return ResumeSettings::saved;
-  config.fail("TREADLE.SOLVER.RESUME", "expected \"current\" or \"saved\"");
+  return choice<ResumeSettings>(config, "TREADLE.SOLVER.RESUME",
+                                {{"current", ResumeSettings::current}, {"saved", ResumeSettings::saved}});
 }
 
 void take_saved_max_iter(Config& config) {
@@ -113,7 +98,8 @@ LRSchedulerOptions lr_scheduler_options(const Config& config) {
   options.num_decays = config.get_int("SOLVER.NUM_DECAYS");
   options.warmup_iters = config.get_int("SOLVER.WARMUP_ITERS");
   options.warmup_factor = config.get_double("SOLVER.WARMUP_FACTOR");
-  options.warmup_method = warmup_method(config);
+  options.warmup_method = choice<WarmupMethod>(config, "SOLVER.WARMUP_METHOD",
+                                               {{"linear", WarmupMethod::linear}, {"constant", WarmupMethod::constant}});
   options.rescale_interval = config.get_bool("SOLVER.RESCALE_INTERVAL");
   options.resume = resume_settings(config);
   with_keys(config,

@@ -4,21 +4,11 @@
 #include <treadle/defaults/options.hpp>
 
 namespace treadle {
-namespace {
-
-NonFiniteAction non_finite_action(const Config& config) {
-  const std::string& name = config.get_string("TREADLE.SOLVER.NON_FINITE");
-  if (name == "stop") return NonFiniteAction::stop;
-  if (name == "skip") return NonFiniteAction::skip;
-  config.fail("TREADLE.SOLVER.NON_FINITE", "expected \"stop\" or \"skip\"");
-}
-
-}  // namespace
-
 SimpleTrainerOptions simple_trainer_options(const Config& config) {
   SimpleTrainerOptions options;
   options.batches_per_step = config.get_int("TREADLE.SOLVER.BATCHES_PER_STEP");
-  options.non_finite = {.action = non_finite_action(config),
+  options.non_finite = {.action = choice<NonFiniteAction>(config, "TREADLE.SOLVER.NON_FINITE",
+                                                          {{"stop", NonFiniteAction::stop}, {"skip", NonFiniteAction::skip}}),
                         .max_skips = config.get_int("TREADLE.SOLVER.MAX_SKIPPED_STEPS"),
                         .check_gradients = config.get_bool("TREADLE.SOLVER.CHECK_GRADIENTS")};
   options.resume = resume_settings(config);

@@ -6,6 +6,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace treadle {
@@ -22,6 +23,19 @@ auto with_keys(const Config& config, std::initializer_list<std::pair<std::string
     }
     throw;
   }
+}
+
+/// The value that stands beside the name that `key` holds; a ConfigError at `key` that lists the names for any other.
+template <class Enum>
+Enum choice(const Config& config, const std::string& key, std::initializer_list<std::pair<std::string_view, Enum>> choices) {
+  const std::string& found = config.get_string(key);
+  std::string expected;
+  for (const auto& [name, value] : choices) {
+    if (found == name) return value;
+    const bool first = expected.empty(), last = name == (choices.end() - 1)->first;
+    expected.append(first ? "expected " : last ? " or " : ", ").append("\"").append(name).append("\"");
+  }
+  config.fail(key, expected);
 }
 
 /// Throws a ConfigError at `key` when the name it holds is not registered.
