@@ -1,3 +1,4 @@
+#include <tests/support/forwarding_file_system.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -259,20 +260,13 @@ TEST(Checkpointer, AsyncErrorsSurfaceOnceAtTheNextCall) {
 }
 
 /// A file system whose writes wait until they are let go.
-class SlowFileSystem final : public FileSystem {
+class SlowFileSystem final : public ForwardingFileSystem {
  public:
   std::unique_ptr<WritableFile> create(const std::filesystem::path& path) override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return open_; });
-    return real_->create(path);
+    return ForwardingFileSystem::create(path);
   }
-  std::unique_ptr<ReadableFile> open(const std::filesystem::path& path) override { return real_->open(path); }
-  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override { real_->rename(from, to); }
-  void remove(const std::filesystem::path& path) override { real_->remove(path); }
-  void sync_folder(const std::filesystem::path& folder) override { real_->sync_folder(folder); }
-  void create_folders(const std::filesystem::path& folder) override { real_->create_folders(folder); }
-  bool is_file(const std::filesystem::path& path) override { return real_->is_file(path); }
-  std::vector<FolderEntry> list(const std::filesystem::path& folder) override { return real_->list(folder); }
   void let_go() {
     std::lock_guard lock(mutex_);
     open_ = true;
@@ -280,7 +274,6 @@ class SlowFileSystem final : public FileSystem {
   }
 
  private:
-  std::shared_ptr<FileSystem> real_ = local_file_system();
   std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = false;
