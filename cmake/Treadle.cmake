@@ -48,13 +48,14 @@ function(treadle_test name)
     RUN_SERIAL "$<BOOL:${arg_SERIAL}>" SKIP_RETURN_CODE 77)
 endfunction()
 
-# treadle_bench(NAME SOURCES … [LIBRARIES …]): the Google Benchmark program build/…/benches/bench_NAME.
+# treadle_bench(NAME SOURCES … [LIBRARIES …] [OWN_MAIN]): the program build/…/benches/bench_NAME, by Google Benchmark unless it
+# has a main of its own.
 function(treadle_bench name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "OWN_MAIN" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target bench_${name})
   add_executable(${target} ${arg_SOURCES})
   target_compile_features(${target} PRIVATE cxx_std_20)
-  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings benchmark::benchmark_main)
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings $<$<NOT:$<BOOL:${arg_OWN_MAIN}>>:benchmark::benchmark_main>)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
   target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/benches")

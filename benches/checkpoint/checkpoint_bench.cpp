@@ -5,6 +5,7 @@
 //
 // Python runs beside in a process of its own, which answers each request with the seconds it took: TREADLE_PYTHON, or .venv's.
 
+#include <benches/timing.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -29,22 +30,13 @@
 
 namespace {
 
+using treadle::median;
+using treadle::seconds;
+
 namespace fs = std::filesystem;
 
 constexpr int kTensors = 256;
 constexpr std::int64_t kFloats = 1 << 18;  // 1 MiB each
-
-double seconds(const std::function<void()>& run) {
-  auto start = std::chrono::steady_clock::now();
-  run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> times) {
-  auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), place, times.end());
-  return *place;
-}
 
 /// Runs both sides in turns; each gives the seconds it took.
 void compare(const std::string& what, const std::string& other, double limit, int rounds, const std::function<double()>& mine,

@@ -5,6 +5,7 @@
 // The three take turns of some thousand steps; medians over the turns are compared, so that a busy machine slows all. Calls of
 // operator new are counted. Ends with the memory that a million recorded steps take.
 
+#include <benches/timing.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine.hpp>
@@ -145,11 +146,6 @@ Turn turn(Loop& loop) {
   loop.run();
   const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
   return {time.count() / kStepsOfATurn, static_cast<double>(news - news_before) / kStepsOfATurn};
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
 }
 
 void say(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }

@@ -3,6 +3,7 @@
 // several, as in a loop that does nothing else. Each comparison is a process of its own: what the allocator learned from the
 // tensors of another one changes LibTorch's time by a factor of two. Prints one line for each comparison.
 
+#include <benches/timing.hpp>
 #include <treadle/solver/adamw.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
 #include <treadle/solver/optimizer_state.hpp>
@@ -25,22 +26,13 @@
 
 namespace {
 
+using treadle::median;
+using treadle::seconds;
+
 using treadle::AdamOptions;
 using treadle::SgdOptions;
 using Tensors = std::vector<at::Tensor>;
 using Optimizer = torch::optim::Optimizer;
-
-double seconds(const std::function<void()>& run) {
-  auto start = std::chrono::steady_clock::now();
-  run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> times) {
-  auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), place, times.end());
-  return *place;
-}
 
 struct Times {
   double mine;
