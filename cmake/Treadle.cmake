@@ -1,7 +1,23 @@
-# treadle_room(NAME SOURCES … [USES room …] [LIBRARIES …]): the library of one room. Its public headers are the files under
-# include/treadle/NAME, a verified set: each compiles alone (build the target all_verify_interface_header_sets).
+# fmt's headers come with LibTorch. From version 11 on, src/base/fmt.cpp compiles what is not a template once for all units.
+function(treadle_find_fmt)
+  set(version 0)
+  foreach(header base.h core.h)
+    if(EXISTS "${LibTorch_INCLUDE_DIR}/fmt/${header}" AND NOT version)
+      file(STRINGS "${LibTorch_INCLUDE_DIR}/fmt/${header}" line REGEX "#define FMT_VERSION " LIMIT_COUNT 1)
+      string(REGEX REPLACE "[^0-9]" "" version "${line}")
+    endif()
+  endforeach()
+  if(version LESS 110000)
+    set(treadle_fmt_definition FMT_HEADER_ONLY PARENT_SCOPE)
+  else()
+    set(treadle_fmt_source fmt.cpp PARENT_SCOPE)
+  endif()
+endfunction()
+
+# treadle_room(NAME SOURCES … [USES room …] [LIBRARIES …] [PRECOMPILED tensor|nn]): the library of one room. Its public headers are the
+# files under include/treadle/NAME, a verified set: each compiles alone (build the target all_verify_interface_header_sets).
 function(treadle_room name)
-  cmake_parse_arguments(arg "" "" "SOURCES;USES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;USES;LIBRARIES" ${ARGN})
   set(target treadle_${name})
   add_library(${target} STATIC ${arg_SOURCES})
   add_library(treadle::${name} ALIAS ${target})
@@ -12,19 +28,25 @@ function(treadle_room name)
   target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}/include" FILES ${headers})
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/src")
   target_compile_features(${target} PUBLIC cxx_std_20)
-  target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
+  target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition})
   list(TRANSFORM arg_USES PREPEND treadle_)
   target_link_libraries(${target} PUBLIC ${arg_USES} PRIVATE ${arg_LIBRARIES} treadle_warnings)
   set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON EXPORT_NAME ${name})
+  if(arg_PRECOMPILED)
+    treadle_precompiled(${target} library ${arg_PRECOMPILED})
+  endif()
   set_property(GLOBAL APPEND PROPERTY TREADLE_ROOMS ${name})
 endfunction()
 
-# treadle_test(NAME SOURCES … [LABEL label…] [SERIAL] [TIMEOUT seconds] [LIBRARIES …] [ENVIRONMENT K=V …] [ARGUMENTS …]): one
+# Tests are compiled more often than they run; what they test keeps its own flags.
+set(treadle_test_options $<$<CONFIG:Release>:-O1>)
+
+# treadle_test(NAME SOURCES … [LABEL label…] [SERIAL] [PRECOMPILED tensor|nn] [TIMEOUT seconds] [LIBRARIES …] [ENVIRONMENT K=V …] [ARGUMENTS …]): one
 # executable, one ctest entry of the same name, labelled by its room (or by LABEL). SERIAL keeps other tests away while it runs:
 # for what needs the whole machine; tests of `app` always do. A run in which every test skips counts as skipped; each reason is
 # shown by tools/test.sh.
 function(treadle_test name)
-  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "LABEL;SOURCES;LIBRARIES;ENVIRONMENT;ARGUMENTS" ${ARGN})
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT;PRECOMPILED" "LABEL;SOURCES;LIBRARIES;ENVIRONMENT;ARGUMENTS" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL ${name})
   endif()
@@ -39,10 +61,12 @@ function(treadle_test name)
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings treadle_test_main)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
-  target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY TREADLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition} TREADLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
-  # Tests are compiled more often than they run; what they test keeps its own flags.
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_options(${target} PRIVATE ${treadle_test_options})
+  if(arg_PRECOMPILED)
+    treadle_precompiled(${target} test ${arg_PRECOMPILED})
+  endif()
   add_test(NAME ${name} COMMAND ${target} --gtest_brief=1 ${arg_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT ${arg_TIMEOUT} ENVIRONMENT "${arg_ENVIRONMENT}"
     RUN_SERIAL "$<BOOL:${arg_SERIAL}>" SKIP_RETURN_CODE 77)
@@ -57,6 +81,6 @@ function(treadle_bench name)
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings $<$<NOT:$<BOOL:${arg_OWN_MAIN}>>:benchmark::benchmark_main>)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
-  target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
+  target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/benches")
 endfunction()

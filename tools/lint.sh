@@ -98,7 +98,7 @@ if ! "$venv/bin/clang-format" --dry-run -Werror "${files[@]}" >"$build/format.lo
   status=1
 fi
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Debug -DTREADLE_WERROR=ON -DTREADLE_BUILD_TESTS=ON \
-  -DTREADLE_BUILD_EXAMPLES=ON -DTREADLE_BUILD_BENCHES=ON \
+  -DTREADLE_BUILD_EXAMPLES=ON -DTREADLE_BUILD_BENCHES=ON -DTREADLE_PRECOMPILE=OFF \
   -DTORCH_PREFIX="${TORCH_PREFIX:-}" >"$build/configure.log" 2>&1 ||
   { cat "$build/configure.log" >&2; fail "CMake cannot configure $build"; }
 if [[ " ${files[*]}" == *" include/"* ]]; then

@@ -1,0 +1,42 @@
+# LibTorch's headers take three to ten seconds to parse, in every unit. A target takes them parsed:
+#   treadle_precompiled(TARGET library|test tensor|nn)
+# `tensor` holds a tensor and what a room needs to speak of one; `nn` holds torch/nn and torch/optim too, half a gigabyte that takes
+# two seconds to load: for targets most of whose units include them.
+#
+# No source may lean on it: what lint compiles is compiled without.
+option(TREADLE_PRECOMPILE "parse LibTorch's headers once for all units" ${PROJECT_IS_TOP_LEVEL})
+
+set(treadle_tensor_headers <ATen/core/Tensor.h> <fmt/format.h> <algorithm> <filesystem> <fstream> <functional> <map> <memory>
+  <optional> <span> <sstream> <string> <variant> <vector>)
+set(treadle_nn_headers <torch/nn/module.h> <torch/nn/modules/batchnorm.h> <torch/nn/modules/linear.h> <torch/optim/sgd.h>)
+
+# A host parses one set with one kind's flags. It is made when the first target asks.
+function(treadle_precompile_host host kind headers)
+  set(source "${PROJECT_SOURCE_DIR}/cmake/precompiled.cpp")
+  if(kind STREQUAL "test")
+    add_executable(${host} EXCLUDE_FROM_ALL "${source}")
+    target_link_libraries(${host} PRIVATE GTest::gtest)
+    target_compile_options(${host} PRIVATE ${treadle_test_options})
+    target_precompile_headers(${host} PRIVATE <gtest/gtest.h>)
+  else()
+    add_library(${host} OBJECT EXCLUDE_FROM_ALL "${source}")
+  endif()
+  target_compile_features(${host} PRIVATE cxx_std_20)
+  target_compile_definitions(${host} PRIVATE ${treadle_fmt_definition})
+  target_link_libraries(${host} PRIVATE LibTorch::torch Threads::Threads treadle_warnings)
+  target_precompile_headers(${host} PRIVATE ${treadle_tensor_headers})
+  if(headers STREQUAL "nn")
+    target_precompile_headers(${host} PRIVATE ${treadle_nn_headers})
+  endif()
+endfunction()
+
+function(treadle_precompiled target kind headers)
+  if(NOT TREADLE_PRECOMPILE)
+    return()
+  endif()
+  set(host treadle_precompiled_${kind}_${headers})
+  if(NOT TARGET ${host})
+    treadle_precompile_host(${host} ${kind} ${headers})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${host})
+endfunction()
