@@ -19,9 +19,15 @@ std::string at_place(const std::string& message, const std::filesystem::path& fi
                 : fmt::format("\"{}\": {}", file.string(), message);
 }
 
-std::string list_losses(std::int64_t iteration, const std::vector<std::pair<std::string, double>>& losses) {
+std::string describe_step(std::int64_t iteration, const std::vector<std::pair<std::string, double>>& losses,
+                          const std::vector<std::int64_t>& ids) {
+  constexpr std::size_t kNamed = 8;
   std::string text = fmt::format("a loss or gradient is not finite in iteration {}:", iteration);
   for (const auto& [name, value] : losses) text += fmt::format(" {} = {}", name, value);
+  if (ids.empty()) return text;
+  text += "; samples";
+  for (std::size_t i = 0; i < ids.size() && i < kNamed; ++i) text += fmt::format("{} {}", i > 0 ? "," : "", ids[i]);
+  if (ids.size() > kNamed) text += fmt::format(" and {} more", ids.size() - kNamed);
   return text;
 }
 
@@ -33,7 +39,8 @@ FormatError::FormatError(const std::string& message, std::filesystem::path file,
 CommError::CommError(const std::string& message, int rank, std::string operation)
     : Error(fmt::format("rank {}, {}: {}", rank, operation, message)), rank_(rank), operation_(std::move(operation)) {}
 
-NonFiniteError::NonFiniteError(std::int64_t iteration, std::vector<std::pair<std::string, double>> losses)
-    : Error(list_losses(iteration, losses)), iteration_(iteration), losses_(std::move(losses)) {}
+NonFiniteError::NonFiniteError(std::int64_t iteration, std::vector<std::pair<std::string, double>> losses,
+                               std::vector<std::int64_t> ids)
+    : Error(describe_step(iteration, losses, ids)), iteration_(iteration), losses_(std::move(losses)), ids_(std::move(ids)) {}
 
 }  // namespace treadle

@@ -202,7 +202,7 @@ void SimpleTrainer::skip(TrainerBase& loop, const StepVerdict& verdict) {
   if (!ids_.empty())
     log_warning(fmt::format("iteration {} had the samples {} of \"{}\"", loop.iter(), fmt::join(ids_, ", "), source_.name()));
   if (options.action == NonFiniteAction::stop || skipped_steps_ >= options.max_skips)
-    throw NonFiniteError(loop.iter(), verdict.losses);
+    throw NonFiniteError(loop.iter(), verdict.losses, ids_);
   ++skipped_steps_;
   log_warning(fmt::format("{}: the step is skipped ({} of at most {})", NonFiniteError(loop.iter(), verdict.losses).what(),
                           skipped_steps_, options.max_skips));

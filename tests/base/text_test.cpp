@@ -77,6 +77,12 @@ TEST(Errors, SayWhatWhereAndWhy) {
   EXPECT_STREQ(nonfinite.what(), "a loss or gradient is not finite in iteration 7: loss_cls = 1.5 loss_box = nan");
   EXPECT_EQ(nonfinite.iteration(), 7);
   EXPECT_EQ(nonfinite.losses().size(), 2u);
+  EXPECT_TRUE(nonfinite.ids().empty());
+  const NonFiniteError with_ids(7, {{"loss", 1.5}}, {3, 1, 4, 1, 5, 9, 2, 6, 5, 3});
+  EXPECT_STREQ(with_ids.what(),
+               "a loss or gradient is not finite in iteration 7: loss = 1.5; samples 3, 1, 4, 1, 5, 9, 2, 6 and 2 more");
+  EXPECT_EQ(with_ids.ids().size(), 10u);
+  EXPECT_EQ(with_ids.ids().back(), 3);
 }
 
 }  // namespace

@@ -203,7 +203,10 @@ TEST_F(SimpleTrainerTest, ADifferentWeightDecayCountsOnResumeUnlessTurnedRound) 
 }
 
 TEST_F(SimpleTrainerTest, ANonFiniteLossStopsBeforeTheOptimizer) {
-  source = endless();
+  source = make_batch_source(std::function<std::optional<Batch>()>([i = std::int64_t{0}]() mutable {
+    i += 2;
+    return std::optional<Batch>(Batch(Dict{{"x", at::full({2}, 1.0)}}, {i, i + 1}));
+  }));
   SimpleTrainer trainer(model([&](Net& n, const Batch&) {
                           const float factor = n.w.item<float>() < 1 ? std::numeric_limits<float>::infinity() : 1.0f;
                           return LossDict{{"fine", n.w.sum()}, {"bad", (n.w * factor).sum()}};
@@ -216,6 +219,7 @@ TEST_F(SimpleTrainerTest, ANonFiniteLossStopsBeforeTheOptimizer) {
     EXPECT_EQ(error.iteration(), 1);
     EXPECT_EQ(error.losses().at(1).first, "bad");
     EXPECT_EQ(error.losses().at(0).second, 0);
+    EXPECT_EQ(error.ids(), (std::vector<std::int64_t>{4, 5}));
   }
   EXPECT_EQ(net->w.item<float>(), 0);
 }

@@ -66,16 +66,19 @@ class CommError : public Error {
   std::string operation_;
 };
 
-/// A loss or gradient became NaN or infinite in `iteration`; `losses` holds every loss of that step by name.
+/// A loss or gradient became NaN or infinite in `iteration`; `losses` holds every loss of that step by name, `ids` the samples of
+/// this rank's batches, as far as they have ids. `what()` names the first few of them.
 class NonFiniteError : public Error {
  public:
-  NonFiniteError(std::int64_t iteration, std::vector<std::pair<std::string, double>> losses);
+  NonFiniteError(std::int64_t iteration, std::vector<std::pair<std::string, double>> losses, std::vector<std::int64_t> ids = {});
   std::int64_t iteration() const noexcept { return iteration_; }
   const std::vector<std::pair<std::string, double>>& losses() const noexcept { return losses_; }
+  const std::vector<std::int64_t>& ids() const noexcept { return ids_; }
 
  private:
   std::int64_t iteration_;
   std::vector<std::pair<std::string, double>> losses_;
+  std::vector<std::int64_t> ids_;
 };
 
 }  // namespace treadle
