@@ -1,0 +1,55 @@
+#pragma once
+
+#include <treadle/comm/group.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace treadle {
+
+/// Who this process is, and where it finds the others.
+struct ConnectOptions {
+  int rank = 0;        ///< in [0, world_size)
+  int world_size = 1;  ///< at least 1
+  int local_rank = 0;  ///< among the processes of this machine, in [0, local_size)
+  int local_size = 1;  ///< in [1, world_size]; the ranks of a machine follow one another
+  /// How often the run was started anew. Ranks of different generations do not meet.
+  std::int64_t generation = 0;
+
+  /// The store in which ranks find each other: a c10d::TCPStore that another process serves (the launcher), which outlives the
+  /// ranks.
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 0;
+  /// Instead of host and port: a file that every rank can write, absent or empty before a run.
+  std::filesystem::path file{};
+
+  /// The longest that any call waits for the other ranks, `connect_group` included; above 0.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// The address or host name of this machine under which other machines reach it. Empty: the loopback when all ranks are on one
+  /// machine, else what LibTorch chooses (GLOO_SOCKET_IFNAME, then the machine's host name).
+  std::string address{};
+  /// For debugging: calls that go on in the background are compared at once, and an error about calls that do not match tells the
+  /// calls before.
+  bool check_order = false;
+};
+/// Throws ConfigError that names the field.
+void validate(const ConnectOptions& options);
+
+/// The group of `world_size` processes over LibTorch's Gloo; a collective of all of them. With a `world_size` of 1 it needs no
+/// store.
+///
+/// What its collectives add to those of Group:
+/// - each takes at most `timeout` (and a second to find out who is missing). A CommError names the operation, the ranks that did
+///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once, whatever they wait for.
+/// - ranks that make different calls all get a CommError that says who called what, and the group is broken.
+/// - a value that cannot be sent (a sparse tensor) is an Error on every rank and leaves the group as it was.
+/// - tensors arrive contiguous on the CPU; they share no memory, and need no gradient.
+///
+/// Throws CommError: the store cannot be reached (the message shows its address), a rank is missing (it is named), or ranks were
+/// started with another world size or another build.
+std::shared_ptr<Group> connect_group(const ConnectOptions& options);
+
+}  // namespace treadle
