@@ -1,7 +1,8 @@
 // Treadle's optimizers against LibTorch's in the same process, on one thread. The two take turns, and the medians over the turns
 // are compared, so that a busy machine slows both. A turn is one step ("step about", when the other has emptied the cache), or
 // several, as in a loop that does nothing else. Each comparison is a process of its own: what the allocator learned from the
-// tensors of another one changes LibTorch's time by a factor of two. Prints one line for each comparison.
+// tensors of another one changes LibTorch's time by a factor of two. Prints one line for each comparison; with an argument, only
+// those of optimizers whose line begins with it.
 
 #include <benches/timing.hpp>
 #include <treadle/solver/adamw.hpp>
@@ -78,6 +79,8 @@ struct Size {
   int steps_of_a_turn;
 };
 
+std::string chosen;
+
 void in_a_process_of_its_own(const std::function<void()>& run) {
   std::fflush(stdout);
   const pid_t child = fork();
@@ -92,6 +95,7 @@ void in_a_process_of_its_own(const std::function<void()>& run) {
 
 void compare(const std::string& what, const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& mine,
              const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& theirs, Size size) {
+  if (!fmt::format("{}, {} x {}", what, size.count, size.size).starts_with(chosen)) return;
   for (int steps : {size.steps_of_a_turn, 1}) {
     in_a_process_of_its_own([&] {
       Tensors my_params = parameters(size.count, size.size), their_params = parameters(size.count, size.size);
@@ -176,12 +180,14 @@ void time_schedule() {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) chosen = argv[1];
   at::set_num_threads(1);
   for (Size size : {Size{1000, 1000, 9, 100}, Size{100, 10000, 25, 100}, Size{10, 4000000, 7, 3}}) {
     compare_optimizers(size);
-    in_a_process_of_its_own([&] { compare_clipping(size); });
+    if (chosen.empty()) in_a_process_of_its_own([&] { compare_clipping(size); });
   }
+  if (!chosen.empty()) return 0;
   in_a_process_of_its_own(compare_host_work);
   time_schedule();
 }
