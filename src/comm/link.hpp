@@ -28,8 +28,8 @@ class Store {
   void set(const std::string& key, const std::string& value, std::chrono::milliseconds limit);
   /// What stands under `key`, or nothing when it is absent.
   std::optional<std::string> find(const std::string& key, std::chrono::milliseconds limit);
-  /// Adds `amount` to the number under `key`, 0 at first, and returns the sum.
-  std::int64_t add(const std::string& key, std::int64_t amount, std::chrono::milliseconds limit);
+  /// Puts `value`, which is not empty, under `key` when nothing stands there; returns what stands there then.
+  std::string decide(const std::string& key, const std::string& value, std::chrono::milliseconds limit);
   /// Waits until every key is there; returns the index of each that is not when the limit is over.
   std::vector<std::size_t> wait(const std::vector<std::string>& keys, std::chrono::milliseconds limit);
 
@@ -41,7 +41,7 @@ class Store {
   std::shared_ptr<Impl> impl_;  // shared with calls that were given up
 };
 
-/// The first line of what an exception says, without LibTorch's stack.
+/// What an exception says in one line, without LibTorch's stack.
 std::string cause_of(const std::exception& error);
 
 /// What Link needs to know of its ranks.

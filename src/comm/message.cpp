@@ -29,6 +29,14 @@ const char* name_of(Call call) noexcept {
       return "reduce_dict";
     case Call::step_exchange:
       return "step exchange";
+    case Call::make_subgroup:
+      return "make_subgroup";
+    case Call::make_gradient_reducer:
+      return "make_gradient_reducer";
+    case Call::broadcast_tensors:
+      return "broadcast of tensors";
+    case Call::backward:
+      return "backward";
   }
   return "an unknown call";
 }

@@ -18,7 +18,11 @@ enum class Call : std::uint32_t {
   broadcast,
   shared_random_seed,
   reduce_dict,
-  step_exchange
+  step_exchange,
+  make_subgroup,
+  make_gradient_reducer,
+  broadcast_tensors,
+  backward
 };
 const char* name_of(Call call) noexcept;
 

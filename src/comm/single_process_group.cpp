@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/comm/gradient_reducer.hpp>
 #include <treadle/comm/group.hpp>
 
 #include <atomic>
@@ -53,6 +54,15 @@ class SingleProcessGroup final : public Group {
     if (!exchanging_) throw CommError("no exchange has begun", 0, "step exchange");
     exchanging_ = false;
     return rows_;
+  }
+
+  std::shared_ptr<Group> make_subgroup(const std::vector<int>& ranks) override {
+    require_sound("make_subgroup");
+    if (ranks != std::vector{0}) throw CommError("a process alone has no subgroup but {0}", 0, "make_subgroup");
+    return make_single_process_group();
+  }
+  std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>&, const GradientOptions&) override {
+    return nullptr;
   }
 
   void mark_broken(const std::string& reason) override {

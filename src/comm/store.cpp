@@ -5,7 +5,15 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <future>
+#include <numeric>
 #include <stdexcept>
 #include <thread>
 
@@ -14,7 +22,11 @@ namespace {
 
 using Milliseconds = std::chrono::milliseconds;
 
-constexpr Milliseconds kSlack{500};  // for calls that keep a limit by themselves
+using Clock = std::chrono::steady_clock;
+
+constexpr Milliseconds kSlack{1000};  // for calls that keep a limit by themselves
+constexpr Milliseconds kPoll{3};
+constexpr Milliseconds kRetry{50};
 
 /// Runs `call` on a thread of its own and gives it up after `limit`: a client of a stopped server waits for ever.
 template <class Call>
@@ -29,11 +41,51 @@ auto within(Milliseconds limit, const std::string& address, Call call) -> declty
   return result.get();
 }
 
+/// Tries one connection; returns an errno value, 0 when somebody listens.
+int knock(const addrinfo& address, Milliseconds limit) {
+  const int file = ::socket(address.ai_family, address.ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, address.ai_protocol);
+  if (file < 0) return errno;
+  int problem = ::connect(file, address.ai_addr, address.ai_addrlen) == 0 ? 0 : errno;
+  if (problem == EINPROGRESS) {
+    pollfd wait{file, POLLOUT, 0};
+    socklen_t size = sizeof problem;
+    problem = ETIMEDOUT;
+    if (::poll(&wait, 1, static_cast<int>(limit.count())) == 1) ::getsockopt(file, SOL_SOCKET, SO_ERROR, &problem, &size);
+  }
+  ::close(file);
+  return problem;
+}
+
+/// Waits until somebody listens at the address. TCPStore would too, but it prints its failures and does not keep the limit.
+void wait_for_listener(const std::string& host, std::uint16_t port, Milliseconds limit) {
+  const auto deadline = Clock::now() + limit;
+  std::string problem;
+  do {
+    addrinfo hints{}, *found = nullptr;
+    hints.ai_socktype = SOCK_STREAM;
+    if (const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); code != 0) {
+      problem = ::gai_strerror(code);
+    } else {
+      int error = ECONNREFUSED;
+      for (const addrinfo* address = found; address != nullptr && error != 0; address = address->ai_next) {
+        error = knock(*address, std::chrono::duration_cast<Milliseconds>(deadline - Clock::now()));
+      }
+      ::freeaddrinfo(found);
+      if (error == 0) return;
+      problem = std::strerror(error);
+    }
+    std::this_thread::sleep_for(kRetry);
+  } while (Clock::now() < deadline);
+  throw std::runtime_error(fmt::format("the store at {}:{} cannot be reached within {:g} s: {}", host, port,
+                                       static_cast<double>(limit.count()) / 1000, problem));
+}
+
 c10::intrusive_ptr<c10d::Store> open_store(const ConnectOptions& options) {
   if (!options.file.empty()) {
     // No count of workers: the file belongs to whoever chose it, and outlives a group that is rebuilt.
     return c10::make_intrusive<c10d::FileStore>(options.file.string(), -1);
   }
+  wait_for_listener(options.host, options.port, options.timeout);
   c10d::TCPStoreOptions tcp;
   tcp.port = options.port;
   tcp.isServer = false;
@@ -54,7 +106,7 @@ Store::Store(const ConnectOptions& options)
     return std::make_shared<Impl>(Impl{c10::make_intrusive<c10d::PrefixStore>("treadle", std::move(store))});
   };
   try {
-    impl_ = within(options.timeout + kSlack, address_, open);
+    impl_ = within(2 * options.timeout + kSlack, address_, open);
   } catch (const c10::Error& error) {
     throw std::runtime_error(fmt::format("the store at {} cannot be reached: {}", address_, cause_of(error)));
   }
@@ -74,22 +126,26 @@ std::optional<std::string> Store::find(const std::string& key, Milliseconds limi
   });
 }
 
-std::int64_t Store::add(const std::string& key, std::int64_t amount, Milliseconds limit) {
-  return within(limit, address_, [impl = impl_, key, amount] { return impl->store->add(key, amount); });
+std::string Store::decide(const std::string& key, const std::string& value, Milliseconds limit) {
+  return within(limit, address_, [impl = impl_, key, value] {
+    const std::vector<std::uint8_t> decided = impl->store->compareSet(key, {}, bytes_of(value));
+    return std::string(decided.begin(), decided.end());
+  });
 }
 
 std::vector<std::size_t> Store::wait(const std::vector<std::string>& keys, Milliseconds limit) {
-  return within(limit + kSlack, address_, [impl = impl_, keys, limit] {
-    std::vector<std::size_t> absent;
-    try {
-      impl->store->wait(keys, limit);
-    } catch (const c10::Error&) {
-      for (std::size_t i = 0; i < keys.size(); ++i) {
-        if (!impl->store->check({keys[i]})) absent.push_back(i);
-      }
+  // Asked again and again, since LibTorch's own wait tells neither which keys are absent nor ends in time over a file.
+  const auto absent_keys = [impl = impl_, keys, limit] {
+    const auto deadline = Clock::now() + limit;
+    std::vector<std::size_t> absent(keys.size());
+    std::iota(absent.begin(), absent.end(), 0);
+    for (;;) {
+      std::erase_if(absent, [&](std::size_t i) { return impl->store->check({keys[i]}); });
+      if (absent.empty() || Clock::now() >= deadline) return absent;
+      std::this_thread::sleep_for(kPoll);
     }
-    return absent;
-  });
+  };
+  return within(limit + kSlack, address_, absent_keys);
 }
 
 }  // namespace treadle

@@ -1,14 +1,16 @@
 #include "tests/support/ranks.hpp"
 
 #include <treadle/base/errors.hpp>
+#include <treadle/comm/comm.hpp>
 #include <treadle/comm/process_group.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
+#include <set>
 #include <string>
 
 namespace treadle {
@@ -29,14 +31,18 @@ Value sample(int rank, std::size_t length) {
 TEST(ProcessGroup, TellsWhoIsWho) {
   for (int size : kSizes) {
     expect_ranks(size, [size](Group& group) {
-      EXPECT_EQ(group.get_world_size(), size);
-      EXPECT_EQ(group.get_local_size(), size);
-      EXPECT_EQ(group.get_local_rank(), group.get_rank());
-      EXPECT_EQ(group.is_main_process(), group.get_rank() == 0);
+      EXPECT_EQ(get_world_size(group), size);
+      EXPECT_EQ(get_local_size(group), size);
+      EXPECT_EQ(get_local_rank(group), get_rank(group));
+      EXPECT_EQ(is_main_process(group), group.get_rank() == 0);
       EXPECT_EQ(group.generation(), 0);
       EXPECT_EQ(group.all_gather(group.get_rank()).at(1).as_int(), 1);
     });
   }
+}
+
+TEST(ProcessGroup, MeetsInAStoreOverTcp) {
+  expect_ranks(3, [](Group& group) { EXPECT_EQ(group.all_gather(group.get_rank()).at(2).as_int(), 2); }, {.tcp = true});
 }
 
 TEST(ProcessGroup, AllGathersValuesOfAnySize) {
@@ -46,14 +52,185 @@ TEST(ProcessGroup, AllGathersValuesOfAnySize) {
       for (std::size_t mine : {std::size_t{10}, std::size_t{100'000}}) {
         for (std::size_t last : {std::size_t{10}, std::size_t{100'000}, std::size_t{3'000'000}}) {
           const auto length = [&](int rank) { return rank == size - 1 ? last : mine; };
-          const int rank = group.get_rank();
-          const List all = group.all_gather(sample(rank, length(rank)));
+          const List all = all_gather(sample(group.get_rank(), length(group.get_rank())), group);
           ASSERT_EQ(all.size(), static_cast<std::size_t>(size));
           for (int i = 0; i < size; ++i) EXPECT_TRUE(identical(all[static_cast<std::size_t>(i)], sample(i, length(i))));
         }
       }
     });
   }
+}
+
+TEST(ProcessGroup, GathersAtOneRankAlone) {
+  for (int size : kSizes) {
+    expect_ranks(size, [size](Group& group) {
+      for (int destination = 0; destination < size; ++destination) {
+        for (std::size_t unit : {std::size_t{1}, std::size_t{50'000}}) {
+          const auto length = [&](int rank) { return unit * static_cast<std::size_t>(rank); };
+          const List all = gather(sample(group.get_rank(), length(group.get_rank())), group, destination);
+          ASSERT_EQ(all.size(), group.get_rank() == destination ? static_cast<std::size_t>(size) : 0);
+          for (std::size_t i = 0; i < all.size(); ++i)
+            EXPECT_TRUE(identical(all[i], sample(static_cast<int>(i), length(static_cast<int>(i)))));
+        }
+      }
+    });
+  }
+}
+
+TEST(ProcessGroup, BroadcastsFromAnyRank) {
+  for (int size : kSizes) {
+    expect_ranks(size, [size](Group& group) {
+      for (int source = 0; source < size; ++source) {
+        for (std::size_t length : {std::size_t{3}, std::size_t{200'000}})
+          EXPECT_TRUE(identical(group.broadcast(sample(group.get_rank(), length), source), sample(source, length)));
+      }
+    });
+  }
+}
+
+TEST(ProcessGroup, TensorsArriveDenseOnTheCpuAndShareNothing) {
+  expect_ranks(2, [](Group& group) {
+    at::Tensor own = at::arange(12, at::kFloat).view({3, 4}).t();
+    own.set_requires_grad(true);
+    const at::Tensor got = group.all_gather(own)[static_cast<std::size_t>(group.get_rank())].as_tensor();
+    EXPECT_TRUE(got.is_contiguous());
+    EXPECT_FALSE(got.requires_grad());
+    EXPECT_TRUE(got.equal(own.detach()));
+    EXPECT_FALSE(group.broadcast(own, group.get_rank() == 0 ? 0 : 0).as_tensor().is_alias_of(own));
+  });
+}
+
+TEST(ProcessGroup, SharesASeedThatDiffersFromCallToCall) {
+  expect_ranks(3, [](Group& group) {
+    std::set<std::int64_t> seeds;
+    for (int i = 0; i < 4; ++i) {
+      const auto seed = static_cast<std::int64_t>(shared_random_seed(group));
+      for (const Value& other : group.all_gather(seed)) EXPECT_EQ(other.as_int(), seed);
+      seeds.insert(seed);
+    }
+    EXPECT_EQ(seeds.size(), 4U);
+  });
+}
+
+TEST(ProcessGroup, ReducesNumbersByNameOnRankZero) {
+  for (int size : kSizes) {
+    expect_ranks(size, [size](Group& group) {
+      const double rank = group.get_rank();
+      const Dict own{{"a", rank}, {"b", at::tensor(2.0F * static_cast<float>(rank))}, {"c", 7}};
+      const double sum = size * (size - 1) / 2.0;
+      for (bool average : {true, false}) {
+        const Dict result = reduce_dict(own, group, average);
+        if (group.get_rank() != 0) {
+          EXPECT_TRUE(identical(result, own));
+          continue;
+        }
+        const double divisor = average ? size : 1;
+        EXPECT_EQ(result.at("a").as_double(), sum / divisor);
+        EXPECT_EQ(result.at("b").as_tensor().item<float>(), static_cast<float>(2 * sum / divisor));
+        EXPECT_EQ(result.at("c").as_double(), 7 * size / divisor);
+      }
+      // More than a block holds.
+      Dict many;
+      for (int i = 0; i < 1000; ++i) many.set("number " + std::to_string(i), i + rank);
+      const Dict result = group.reduce_dict(many, false);
+      if (group.get_rank() != 0) return;
+      EXPECT_EQ(result.at("number 999").as_double(), 999 * size + sum);
+    });
+  }
+}
+
+TEST(ProcessGroup, RefusesToReduceDifferentNames) {
+  const auto results = run_ranks(2, [](Group& group) {
+    group.reduce_dict({{group.get_rank() == 0 ? "loss" : "lost", 1.0}}, true);
+    return std::string("passed");
+  });
+  EXPECT_NE(results[0].said.find("rank 1 reduces other names"), std::string::npos) << results[0].said;
+  EXPECT_EQ(results[1].said, "passed");
+}
+
+TEST(ProcessGroup, ExchangesTheRowsOfAStepWhileOtherCallsGoOn) {
+  for (int size : kSizes) {
+    expect_ranks(size, [size](Group& group) {
+      for (std::size_t length : {std::size_t{0}, std::size_t{5}, std::size_t{5000}}) {
+        const auto row = [&](int rank) { return std::vector<double>(length, rank + 0.25); };
+        group.start_step_exchange(row(group.get_rank()));
+        EXPECT_THROW(group.start_step_exchange(row(0)), CommError);
+        EXPECT_EQ(group.all_gather(group.get_rank()).size(), static_cast<std::size_t>(size));
+        const StepRows& rows = group.wait_step_exchange();
+        ASSERT_EQ(rows.size(), static_cast<std::size_t>(size));
+        for (int i = 0; i < size; ++i) EXPECT_EQ(rows[static_cast<std::size_t>(i)], row(i));
+        EXPECT_THROW(group.wait_step_exchange(), CommError);
+      }
+    });
+  }
+}
+
+TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
+  expect_ranks(4,
+               [](Group& group) {
+                 EXPECT_EQ(group.get_local_rank(), group.get_rank() % 2);
+                 EXPECT_EQ(group.get_local_size(), 2);
+                 EXPECT_THROW(get_local_process_group(group), CommError);
+                 EXPECT_THROW(create_local_process_group(group, 3), CommError);
+                 create_local_process_group(group, 2);
+                 Group& local = *get_local_process_group(group);
+                 EXPECT_EQ(local.get_world_size(), 2);
+                 EXPECT_EQ(local.get_rank(), group.get_local_rank());
+                 const List ranks = local.all_gather(group.get_rank());
+                 EXPECT_EQ(ranks.at(0).as_int(), group.get_rank() / 2 * 2);
+                 EXPECT_EQ(ranks.at(1).as_int(), group.get_rank() / 2 * 2 + 1);
+                 // In another order, and of some ranks only.
+                 if (group.get_rank() == 2) {
+                   EXPECT_THROW(group.make_subgroup({3, 0}), CommError);
+                 } else if (group.get_rank() != 1) {
+                   const auto pair = group.make_subgroup({3, 0});
+                   EXPECT_EQ(pair->all_gather(group.get_rank()).at(0).as_int(), 3);
+                   EXPECT_EQ(pair->get_local_size(), 1);
+                 }
+                 synchronize(group);
+               },
+               {.local_size = 2});
+}
+
+TEST(ProcessGroup, AValueThatCannotBeSentIsAnErrorOnEveryRankAndBreaksNothing) {
+  expect_ranks(3, [](Group& group) {
+    Value value = group.get_rank() == 1 ? Value(at::zeros({2, 2}).to_sparse()) : Value(1);
+    try {
+      group.all_gather(value);
+      ADD_FAILURE() << "no error";
+    } catch (const CommError&) {
+      ADD_FAILURE() << "the group is broken";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("rank 1, all_gather: only dense tensors"), std::string::npos) << error.what();
+    }
+    EXPECT_EQ(group.all_gather(5).size(), 3U);
+    EXPECT_THROW(group.gather(1, 3), CommError);
+    EXPECT_THROW(group.broadcast(1, -1), CommError);
+    EXPECT_FALSE(group.is_broken());
+  });
+}
+
+TEST(ProcessGroup, OptionsAreChecked) {
+  const ConnectOptions good{.rank = 1, .world_size = 2, .local_rank = 1, .local_size = 2, .port = 5};
+  EXPECT_NO_THROW(validate(good));
+  const auto refuses = [&](auto change, const std::string& field) {
+    ConnectOptions options = good;
+    change(options);
+    try {
+      validate(options);
+      ADD_FAILURE() << field << " was not refused";
+    } catch (const ConfigError& error) {
+      EXPECT_EQ(error.key(), "ConnectOptions." + field);
+    }
+  };
+  refuses([](auto& o) { o.world_size = 0; }, "world_size");
+  refuses([](auto& o) { o.rank = 2; }, "rank");
+  refuses([](auto& o) { o.local_size = 3; }, "local_size");
+  refuses([](auto& o) { o.local_rank = -1; }, "local_rank");
+  refuses([](auto& o) { o.timeout = std::chrono::milliseconds(0); }, "timeout");
+  refuses([](auto& o) { o.rebuild_wait = std::chrono::milliseconds(-1); }, "rebuild_wait");
+  refuses([](auto& o) { o.port = 0; }, "port");
+  EXPECT_EQ(connect_group({})->get_world_size(), 1);
 }
 
 }  // namespace

@@ -10,6 +10,10 @@
 
 namespace treadle {
 
+class GradientReducer;
+struct GradientOptions;
+struct NamedTensor;
+
 /// One row of numbers per rank, as the packed exchange of a step returns it: `rows[rank][i]`.
 using StepRows = std::vector<std::vector<double>>;
 
@@ -20,7 +24,7 @@ using StepRows = std::vector<std::vector<double>>;
 /// Once a group is broken every collective throws CommError at once, so that nothing waits for a rank that will not come.
 class Group {
  public:
-  virtual ~Group() = default;
+  virtual ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
@@ -55,11 +59,26 @@ class Group {
   /// Makes every later collective throw CommError with `reason`. The first reason stays.
   virtual void mark_broken(const std::string& reason) = 0;
   virtual bool is_broken() const noexcept = 0;
-  /// Makes a broken group usable again, with a new generation number. A collective of the ranks that are left.
+  /// Makes a broken group usable again, with a new generation number. A collective of the ranks that are left, whose ranks and
+  /// number may be others than before. Subgroups and gradient reducers of the generation before stay broken.
   virtual void rebuild() = 0;
 
+  /// A group of some of the ranks, which are numbered in it as `ranks` lists them. A collective of the ranks listed alone, who
+  /// give the same list. Throws CommError when this rank is not in it. The base class throws CommError.
+  virtual std::shared_ptr<Group> make_subgroup(const std::vector<int>& ranks);
+  /// What averages the gradients of `parameters` over the ranks; null in a process alone. A collective of all ranks. The base
+  /// class throws CommError.
+  virtual std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>& parameters,
+                                                                 const GradientOptions& options);
+
  protected:
-  Group() = default;
+  Group();
+
+ private:
+  friend void create_local_process_group(Group& group, int num_workers_per_machine);
+  friend std::shared_ptr<Group> get_local_process_group(const Group& group);
+  std::shared_ptr<Group> local_group_;
+  std::int64_t local_group_generation_ = 0;
 };
 
 /// The group of a process that trains alone: every collective is an identity and needs no set-up.

@@ -28,6 +28,9 @@ struct ConnectOptions {
 
   /// The longest that any call waits for the other ranks, `connect_group` included; above 0.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  /// How long `rebuild` waits for the ranks of before, or for others that connect in their place with the next generation. Then
+  /// it goes on with those that came. At least 0.
+  std::chrono::milliseconds rebuild_wait = std::chrono::seconds(10);
   /// The address or host name of this machine under which other machines reach it. Empty: the loopback when all ranks are on one
   /// machine, else what LibTorch chooses (GLOO_SOCKET_IFNAME, then the machine's host name).
   std::string address{};

@@ -1,0 +1,287 @@
+#include "tests/support/ranks.hpp"
+
+#include <treadle/base/errors.hpp>
+#include <treadle/comm/comm.hpp>
+#include <treadle/comm/process_group.hpp>
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <functional>
+#include <string>
+#include <thread>
+
+namespace treadle {
+namespace {
+
+using Operation = std::function<void(Group&)>;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+/// What `call` throws as a CommError.
+std::string comm_error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const CommError& error) {
+    return error.what();
+  }
+  return "no CommError";
+}
+
+/// Every collective, by the name that errors give it.
+std::vector<std::pair<std::string, Operation>> operations() {
+  return {{"synchronize", [](Group& group) { group.synchronize(); }},
+          {"all_gather", [](Group& group) { group.all_gather(1); }},
+          {"gather", [](Group& group) { group.gather(1, 0); }},
+          {"broadcast", [](Group& group) { group.broadcast(1, 0); }},
+          {"shared_random_seed", [](Group& group) { group.shared_random_seed(); }},
+          {"reduce_dict", [](Group& group) { group.reduce_dict({{"x", 1.0}}); }},
+          {"step exchange", [](Group& group) {
+             group.start_step_exchange({});
+             group.wait_step_exchange();
+           }}};
+}
+
+constexpr int kVictim = 1;
+
+/// Rank 1 gets `signal` between two calls; the others must all say so within the limit.
+void expect_victim_is_named(int size, int signal, const std::string& name, const Operation& operation) {
+  const auto body = [&](Group& group) -> std::string {
+    group.synchronize();
+    if (group.get_rank() == kVictim) kill(getpid(), signal);
+    const std::string error = comm_error_of([&] { operation(group); });
+    EXPECT_TRUE(group.is_broken());
+    // From then on nothing is waited for.
+    EXPECT_TRUE(contains(comm_error_of([&] { group.synchronize(); }), "the group is broken"));
+    return error;
+  };
+  const auto results =
+      run_ranks(size, body, {.timeout = std::chrono::milliseconds(1500), .hard_limit = std::chrono::seconds(20)});
+  for (int rank = 0; rank < size; ++rank) {
+    const RankResult& result = results[static_cast<std::size_t>(rank)];
+    if (rank == kVictim) {
+      EXPECT_EQ(result.signal, signal);
+      continue;
+    }
+    EXPECT_EQ(result.status, 0) << result.said;
+    EXPECT_TRUE(contains(result.said, "rank 1 did not arrive")) << result.said;
+    EXPECT_TRUE(contains(result.said, name)) << result.said;
+    EXPECT_TRUE(contains(result.said, "of at most 1.5 s")) << result.said;
+    EXPECT_LT(result.seconds, 10);
+  }
+}
+
+TEST(Failure, AKilledRankIsNamedByTheOthers) {
+  for (const auto& [name, operation] : operations()) {
+    SCOPED_TRACE(name);
+    expect_victim_is_named(3, SIGKILL, name, operation);
+  }
+  expect_victim_is_named(2, SIGKILL, "synchronize", operations().front().second);
+  expect_victim_is_named(4, SIGKILL, "synchronize", operations().front().second);
+}
+
+TEST(Failure, AStoppedRankIsNamedByTheOthersWhenTheTimeIsOver) {
+  for (const auto& [name, operation] : operations()) {
+    SCOPED_TRACE(name);
+    expect_victim_is_named(3, SIGSTOP, name, operation);
+  }
+}
+
+TEST(Failure, ALongMessageToAStoppedRankEndsInTime) {
+  const std::string text(30'000'000, 'x');
+  expect_victim_is_named(3, SIGSTOP, "all_gather", [&](Group& group) { group.all_gather(text); });
+  // All ranks say that the message comes; then the victim stops reading.
+  const auto body = [&](Group& group) -> std::string {
+    std::thread stopper;
+    if (group.get_rank() == kVictim) kill(getpid(), SIGSTOP);
+    return comm_error_of([&] { group.gather(text, kVictim); });
+  };
+  const auto results = run_ranks(3, body, {.timeout = std::chrono::milliseconds(1500), .hard_limit = std::chrono::seconds(20)});
+  EXPECT_TRUE(contains(results[0].said, "rank 1 did not arrive")) << results[0].said;
+}
+
+TEST(Failure, RanksThatCallDifferentThingsAllLearnWhoCalledWhat) {
+  const auto body = [](Group& group) -> std::string {
+    group.synchronize();
+    return comm_error_of([&] {
+      if (group.get_rank() == 2)
+        group.all_gather(1);
+      else
+        group.synchronize();
+    });
+  };
+  for (const RankResult& result : run_ranks(3, body)) {
+    EXPECT_TRUE(contains(result.said,
+                         "rank 0 called synchronize (call 2), rank 1 called synchronize (call 2), rank 2 called "
+                         "all_gather (call 2)"))
+        << result.said;
+    EXPECT_LT(result.seconds, 10);
+  }
+}
+
+TEST(Failure, DifferentArgumentsAreDifferentCalls) {
+  const auto results = run_ranks(2, [](Group& group) { return comm_error_of([&] { group.broadcast(1, group.get_rank()); }); });
+  for (const RankResult& result : results) {
+    EXPECT_TRUE(contains(result.said, "rank 0 called broadcast (from rank 0, call 1), rank 1 called broadcast (from rank 1"))
+        << result.said;
+  }
+}
+
+TEST(Failure, CheckOrderComparesAtTheCallAndTellsTheCallsBefore) {
+  const auto body = [](Group& group) -> std::string {
+    group.all_gather(1);
+    bool started = false;
+    const std::string error = comm_error_of([&] {
+      if (group.get_rank() == 0) {
+        group.start_step_exchange({});
+        started = true;
+        group.wait_step_exchange();
+      } else {
+        group.synchronize();
+      }
+    });
+    return (started ? "started; " : "refused; ") + error;
+  };
+  const auto plain = run_ranks(2, body);
+  EXPECT_TRUE(contains(plain[0].said, "started; ")) << plain[0].said;
+  EXPECT_FALSE(contains(plain[0].said, "before that")) << plain[0].said;
+  const auto checked = run_ranks(2, body, {.check_order = true});
+  EXPECT_TRUE(contains(checked[0].said, "refused; ")) << checked[0].said;
+  EXPECT_TRUE(contains(checked[0].said, "before that this rank called connect (for 2 ranks), all_gather (call 1)"))
+      << checked[0].said;
+}
+
+TEST(Failure, ARankThatGivesUpTellsTheOthersWhyAtOnce) {
+  const auto body = [](Group& group) -> std::string {
+    group.synchronize();
+    if (group.get_rank() == 2) {
+      group.mark_broken("the disk is full");
+      return comm_error_of([&] { group.all_gather(1); });
+    }
+    return comm_error_of([&] { group.all_gather(1); });
+  };
+  const auto results = run_ranks(4, body);
+  for (int rank : {0, 1, 3}) {
+    const RankResult& result = results[static_cast<std::size_t>(rank)];
+    EXPECT_TRUE(contains(result.said, "rank 2 gave up: the disk is full")) << result.said;
+    EXPECT_LT(result.seconds, 10);  // the limit is 20
+  }
+  EXPECT_TRUE(contains(results[2].said, "the group is broken: the disk is full")) << results[2].said;
+}
+
+TEST(Failure, AnotherThreadEndsAWait) {
+  const auto body = [](Group& group) -> std::string {
+    group.synchronize();
+    if (group.get_rank() == 1) {
+      for (;;) pause();  // alive, but never comes
+    }
+    std::thread other([&group] { group.mark_broken("somebody pressed a key"); });
+    const std::string error = comm_error_of([&] { group.synchronize(); });
+    other.join();
+    return error;
+  };
+  const auto results = run_ranks(2, body, {.timeout = std::chrono::seconds(50), .hard_limit = std::chrono::seconds(8)});
+  EXPECT_EQ(results[0].status, 0) << results[0].said;
+  EXPECT_TRUE(contains(results[0].said, "broken")) << results[0].said;
+}
+
+TEST(Failure, AMissingRankIsNamedWhenConnecting) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    if (options.rank == 1) return "stays away";
+    return comm_error_of([&] { connect_group(options); });
+  };
+  for (bool tcp : {false, true}) {
+    const auto results = run_processes(3, body, {.timeout = std::chrono::milliseconds(1000), .tcp = tcp});
+    for (int rank : {0, 2}) {
+      const RankResult& result = results[static_cast<std::size_t>(rank)];
+      EXPECT_TRUE(contains(result.said, "rank 1 of 3 did not come to the store at ")) << result.said;
+      EXPECT_LT(result.seconds, 10);
+    }
+  }
+}
+
+TEST(Failure, AnAddressThatNobodyListensAtIsShown) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions wrong = options;
+    wrong.file.clear();
+    wrong.port = 9;
+    return comm_error_of([&] { connect_group(wrong); });
+  };
+  const auto results = run_processes(2, body, {.timeout = std::chrono::milliseconds(1000)});
+  for (const RankResult& result : results) {
+    EXPECT_TRUE(contains(result.said, "the store at 127.0.0.1:9 cannot be reached")) << result.said;
+    EXPECT_LT(result.seconds, 10);
+  }
+}
+
+TEST(Failure, RanksOfAnotherWorldSizeAreRefused) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    if (options.rank == 0) own.world_size = own.local_size = 2;
+    return comm_error_of([&] { connect_group(own); });
+  };
+  const auto results = run_processes(3, body, {.timeout = std::chrono::milliseconds(1500)});
+  for (const RankResult& result : results) {
+    EXPECT_TRUE(contains(result.said, "rank 0 was started as one of 2 ranks, this one as one of 3") ||
+                contains(result.said, "rank 1 was started as one of 3 ranks, this one as one of 2"))
+        << result.said;
+    EXPECT_LT(result.seconds, 15);
+  }
+}
+
+TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    own.rebuild_wait = std::chrono::milliseconds(700);
+    const auto group = connect_group(own);
+    group->all_gather(1);
+    if (options.rank == 1) kill(getpid(), SIGKILL);
+    EXPECT_THROW(group->synchronize(), CommError);
+    group->rebuild();
+    EXPECT_FALSE(group->is_broken());
+    EXPECT_EQ(group->generation(), 1);
+    EXPECT_EQ(group->get_world_size(), 3);
+    EXPECT_EQ(group->get_rank(), options.rank == 0 ? 0 : options.rank - 1);
+    // Two "machines" of two: the first has one process left.
+    EXPECT_EQ(group->get_local_size(), options.rank == 0 ? 1 : 2);
+    EXPECT_EQ(group->get_local_rank(), options.rank == 3 ? 1 : 0);
+    const List ranks = group->all_gather(options.rank);
+    EXPECT_EQ(ranks.at(0).as_int(), 0);
+    EXPECT_EQ(ranks.at(1).as_int(), 2);
+    EXPECT_EQ(ranks.at(2).as_int(), 3);
+    return "";
+  };
+  const auto results = run_processes(4, body, {.local_size = 2});
+  for (int rank : {0, 2, 3})
+    EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
+}
+
+TEST(Rebuild, TakesAFreshProcessInPlaceOfALostOne) {
+  // The last process plays the one that is started in place of rank 1.
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    own.world_size = own.local_size = 3;
+    if (options.rank == 3) {
+      own.rank = own.local_rank = 1;
+      own.generation = 1;
+    }
+    auto group = connect_group(own);
+    if (options.rank != 3) {
+      if (options.rank == 1) kill(getpid(), SIGKILL);
+      EXPECT_THROW(group->synchronize(), CommError);
+      group->rebuild();
+    }
+    EXPECT_EQ(group->generation(), 1);
+    const List all = group->all_gather(options.rank);
+    EXPECT_EQ(all.at(1).as_int(), 3);
+    EXPECT_EQ(all.size(), 3U);
+    return "";
+  };
+  const auto results = run_processes(4, body);
+  for (int rank : {0, 2, 3})
+    EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
+}
+
+}  // namespace
+}  // namespace treadle
