@@ -2,6 +2,7 @@
 
 /// Everything of the room `engine`.
 #include <treadle/engine/amp_trainer.hpp>
+#include <treadle/engine/distributed_model.hpp>
 #include <treadle/engine/hook_base.hpp>
 #include <treadle/engine/phase.hpp>
 #include <treadle/engine/run_record.hpp>

@@ -6,3 +6,4 @@
 #include <treadle/models/make_model.hpp>
 #include <treadle/models/model.hpp>
 #include <treadle/models/model_registry.hpp>
+#include <treadle/models/sync_batch_norm.hpp>

@@ -4,6 +4,7 @@
 #include <treadle/data/batch_source.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 #include <treadle/defaults/options.hpp>
+#include <treadle/engine/distributed_model.hpp>
 #include <treadle/evaluation/evaluator.hpp>
 #include <treadle/models/model.hpp>
 
@@ -26,6 +27,7 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   model_->to(device_option(config_, shared->get_local_rank()));
   optimizer_ = builders_.optimizer(config_, *model_);
   lr_scheduler_ = builders_.lr_scheduler(config_, *optimizer_);
+  model_ = create_ddp_model(model_, shared);
 
   SimpleTrainerOptions options = simple_trainer_options(config_);
   options.trainer.group = shared;

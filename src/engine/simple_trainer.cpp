@@ -3,10 +3,12 @@
 #include <treadle/base/module_state.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/data/batch_source.hpp>
+#include <treadle/engine/distributed_model.hpp>
 #include <treadle/engine/simple_trainer.hpp>
 #include <treadle/models/model.hpp>
 #include <treadle/solver/optimizer_state.hpp>
 
+#include <ATen/ops/empty_like.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <torch/optim/lbfgs.h>
@@ -101,6 +103,7 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
                              SimpleTrainerOptions options)
     : TrainerBase(options.trainer),
       model_(std::move(model)),
+      distributed_(dynamic_cast<DistributedModel*>(model_.get())),
       source_(source),
       optimizer_(optimizer),
       options_(std::move(options)),
@@ -139,7 +142,12 @@ Batch SimpleTrainer::next_batch(const TrainerBase& loop) {
 }
 
 LossDict SimpleTrainer::compute_losses(const Batch& batch) { return model_->losses(batch); }
-void SimpleTrainer::backward(const at::Tensor& loss) { loss.backward(); }
+void SimpleTrainer::backward(const at::Tensor& loss) {
+  if (distributed_)
+    distributed_->backward(loss);
+  else
+    loss.backward();
+}
 void SimpleTrainer::update(const std::function<at::Tensor()>& closure) { optimizer_.step(closure); }
 
 LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, std::int64_t k) {
@@ -162,6 +170,7 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
     ids_.insert(ids_.end(), batch.ids().begin(), batch.ids().end());
 
     if (k == 0 && options_.zero_grad_before_forward) optimizer_.zero_grad();
+    if (distributed_) distributed_->set_gradient_sync(k + 1 == batches);
     const LossDict losses = forward(loop, batch, k);
     if (k + 1 == batches) {
       if (batches > 1) {
@@ -220,6 +229,15 @@ bool SimpleTrainer::clip() {
   return !norm_ || norm_allows_step(*norm_, options_.clip.non_finite);
 }
 
+/// What an optimizer decides by: all ranks must decide alike.
+at::Tensor SimpleTrainer::shared_loss(const at::Tensor& loss) const {
+  if (!distributed_) return loss.detach();
+  double sum = 0;
+  const List all = group().all_gather(loss.detach().item<double>());
+  for (const Value& value : all) sum += value.as_double();
+  return at::empty_like(loss.detach()).fill_(sum / static_cast<double>(all.size()));
+}
+
 void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
   if (!clip()) {
     step_left_out();
@@ -231,12 +249,12 @@ void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
     // The gradients of the first call are there already.
     bool first = true;
     update([&] {
-      if (std::exchange(first, false)) return loss.detach();
+      if (std::exchange(first, false)) return shared_loss(loss);
       optimizer_.zero_grad();
       const at::Tensor anew = sum_of(compute_losses(batch));
       backward(anew);
       clip();
-      return anew.detach();
+      return shared_loss(anew);
     });
   }
   if (clips_by_itself_) norm_ = clips_by_itself_->last_norm();

@@ -18,6 +18,7 @@ class Optimizer;
 namespace treadle {
 
 class BatchSource;
+class DistributedModel;
 class Model;
 
 /// What becomes of a step whose losses, or gradients where they are looked at, are infinite or NaN on any rank. The
@@ -60,6 +61,7 @@ void validate(const SimpleTrainerOptions& options);
 /// and every gradient is clipped. What is not finite is dealt with before the optimizer runs, on every rank alike. Throws Error
 /// when the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by
 /// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
+/// A DistributedModel exchanges gradients with the last batch of a step alone.
 /// State: that of TrainerBase, "optimizer", and once a step was skipped "skipped_steps".
 class SimpleTrainer : public TrainerBase {
  public:
@@ -98,10 +100,12 @@ class SimpleTrainer : public TrainerBase {
   void record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const;
   void step_optimizer(const Batch& batch, const at::Tensor& loss);
   bool clip();
+  at::Tensor shared_loss(const at::Tensor& loss) const;
   void record_norm(EventStorage& storage);
   bool gathers(const TrainerBase& loop) const { return (loop.iter() + 1) % options_.gather_metric_period == 0; }
 
   std::shared_ptr<Model> model_;
+  DistributedModel* distributed_;  // the model, when it is one
   BatchSource& source_;
   torch::optim::Optimizer& optimizer_;
   SimpleTrainerOptions options_;
