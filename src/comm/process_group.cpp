@@ -164,6 +164,7 @@ class ProcessGroup final : public Group {
     const auto own = std::find(ranks.begin(), ranks.end(), get_rank());
     if (own == ranks.end()) throw CommError("this rank is not one of the subgroup", rank_, name_of(Call::make_subgroup));
     for (int rank : ranks) require_rank(rank, Call::make_subgroup);
+    if (ranks.size() == 1) return make_single_process_group();
     // Local places: the ranks of one machine follow one another.
     ConnectOptions options = options_;
     const auto here = [&](int rank) { return rank >= rank_ - local_rank_ && rank < rank_ - local_rank_ + local_size_; };

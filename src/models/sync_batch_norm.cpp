@@ -88,8 +88,8 @@ struct Normalize : torch::autograd::Function<Normalize> {
 
 }  // namespace
 
-SyncBatchNormImpl::SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& options, std::shared_ptr<Group> group)
-    : BatchNorm2dImpl(options), group_(std::move(group)) {
+SyncBatchNormImpl::SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& settings, std::shared_ptr<Group> group)
+    : BatchNorm2dImpl(settings), group_(std::move(group)) {
   if (!group_) throw Error("SyncBatchNorm needs a group, found a null pointer");
 }
 

@@ -257,6 +257,26 @@ TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
     EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
 }
 
+TEST(Rebuild, TheLastRankGoesOnAlone) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    own.rebuild_wait = std::chrono::milliseconds(300);
+    const auto group = connect_group(own);
+    if (options.rank == 0) kill(getpid(), SIGKILL);
+    EXPECT_THROW(group->synchronize(), CommError);
+    group->rebuild();
+    EXPECT_EQ(group->get_world_size(), 1);
+    EXPECT_TRUE(group->is_main_process());
+    EXPECT_EQ(group->all_gather("x").size(), 1U);
+    group->rebuild();
+    EXPECT_EQ(group->generation(), 2);
+    EXPECT_EQ(group->broadcast(std::string(10'000, 'y'), 0).as_string().size(), 10'000U);
+    return "";
+  };
+  const auto results = run_processes(2, body);
+  EXPECT_EQ(results[1].status, 0) << results[1].said;
+}
+
 TEST(Rebuild, TakesAFreshProcessInPlaceOfALostOne) {
   // The last process plays the one that is started in place of rank 1.
   const auto body = [](const ConnectOptions& options) -> std::string {

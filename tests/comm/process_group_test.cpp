@@ -179,6 +179,7 @@ TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
                  const List ranks = local.all_gather(group.get_rank());
                  EXPECT_EQ(ranks.at(0).as_int(), group.get_rank() / 2 * 2);
                  EXPECT_EQ(ranks.at(1).as_int(), group.get_rank() / 2 * 2 + 1);
+                 EXPECT_EQ(group.make_subgroup({group.get_rank()})->get_world_size(), 1);
                  // In another order, and of some ranks only.
                  if (group.get_rank() == 2) {
                    EXPECT_THROW(group.make_subgroup({3, 0}), CommError);

@@ -18,7 +18,7 @@ class Group;
 /// c10::ValueError when there is only one value per channel over all ranks.
 class SyncBatchNormImpl : public torch::nn::BatchNorm2dImpl {
  public:
-  SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& options, std::shared_ptr<Group> group);
+  SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& settings, std::shared_ptr<Group> group);
   at::Tensor forward(const at::Tensor& input);
 
  private:

@@ -1,0 +1,254 @@
+// What processes that train together pay, 2 and 4 of them over Gloo, one thread each:
+//   a step of DistributedModel against Python's DistributedDataParallel (a tiny model, and one of 25 million parameters),
+//   reduce_dict of 10 losses against the bare reduction of 10 numbers,
+//   all_gather of a text of 1 kB against the bare collective and Python's all_gather_object,
+//   the exchange of a step: a large step with it against one without.
+// All sides wait in processes of their own and take turns; medians over the turns are compared. Python runs from TREADLE_PYTHON,
+// or .venv; without it those comparisons are left out.
+
+#include <benches/timing.hpp>
+#include <comm/c10d.hpp>
+#include <treadle/comm/comm.hpp>
+#include <treadle/comm/process_group.hpp>
+#include <treadle/engine/distributed_model.hpp>
+#include <treadle/models/make_model.hpp>
+#include <treadle/solver/sgd.hpp>
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <torch/nn/modules/activation.h>
+#include <torch/nn/modules/container/sequential.h>
+#include <torch/nn/modules/linear.h>
+#include <torch/utils.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace treadle;
+
+constexpr int kTurns = 9;
+
+/// One task, done once.
+using Task = std::function<void()>;
+
+struct Training {
+  torch::nn::Sequential net;
+  std::shared_ptr<Model> model;
+  std::unique_ptr<Sgd> optimizer;
+  at::Tensor x;
+};
+
+Task training(Group& group, int layers, std::int64_t features, std::int64_t batch, bool exchange) {
+  auto parts = std::make_shared<Training>();
+  torch::manual_seed(0);
+  for (int i = 0; i < layers; ++i) {
+    parts->net->push_back(torch::nn::Linear(features, features));
+    parts->net->push_back(torch::nn::ReLU());
+  }
+  parts->model = create_ddp_model(make_model(parts->net,
+                                             [](auto& net, const Batch& data) -> LossDict {
+                                               return {{"loss", net->forward(data.tensor("x")).square().mean()}};
+                                             }),
+                                  std::shared_ptr<Group>(std::shared_ptr<Group>(), &group));
+  parts->optimizer = std::make_unique<Sgd>(parts->model->parameters(), SgdOptions{.lr = 1e-3, .momentum = 0.9});
+  parts->x = at::rand({batch, features});
+  return [parts, &group, exchange] {
+    const Batch data(Dict{{"x", parts->x}});
+    const LossDict losses = parts->model->losses(data);
+    const std::vector<double> row(6, 1.0);
+    if (exchange) group.start_step_exchange(row);
+    parts->optimizer->zero_grad();
+    losses.front().second.backward();
+    if (exchange) group.wait_step_exchange();
+    parts->optimizer->step();
+  };
+}
+
+std::map<std::string, Task> tasks_of(Group& group, const ConnectOptions& options) {
+  auto store = std::make_shared<Store>(options);
+  auto link = std::make_shared<Link>(*store, LinkOptions{.name = "bare",
+                                                         .rank = options.rank,
+                                                         .world_size = options.world_size,
+                                                         .timeout = options.timeout,
+                                                         .address = "127.0.0.1"});
+  Dict losses;
+  for (int i = 0; i < 10; ++i) losses.set(fmt::format("loss_{}", i), 0.5 * i);
+  const at::Tensor kilobyte = at::zeros({1000}, at::kByte), all = at::zeros({1000 * options.world_size}, at::kByte);
+  return {{"small", training(group, 2, 16, 8, false)},
+          {"large", training(group, 6, 2048, 8, false)},
+          {"large with exchange", training(group, 6, 2048, 8, true)},
+          {"reduce_dict", [&group, losses] { group.reduce_dict(losses); }},
+          {"bare reduce",
+           [store, link] {
+             std::vector<at::Tensor> tensors{at::zeros({10})};
+             link->impl()->gloo->reduce(tensors)->wait();
+           }},
+          {"all_gather", [&group, text = Value(std::string(1000, 'x'))] { group.all_gather(text); }},
+          {"bare all_gather", [store, link, kilobyte, all] {
+             at::Tensor in = kilobyte, out = all;
+             link->impl()->gloo->_allgather_base(out, in)->wait();
+           }}};
+}
+
+std::string read_line(int file) {
+  std::string line;
+  for (char c = 0; read(file, &c, 1) == 1 && c != '\n';) line += c;
+  return line;
+}
+void write_line(int file, const std::string& line) {
+  const std::string text = line + "\n";
+  if (write(file, text.data(), text.size()) < 0) std::exit(1);
+}
+
+/// Does what the lines ask for: a number of times and a task.
+[[noreturn]] void serve(const ConnectOptions& options, int in, int out) {
+  at::set_num_threads(1);
+  const auto group = connect_group(options);
+  const std::map<std::string, Task> tasks = tasks_of(*group, options);
+  write_line(out, "ready");
+  for (std::string line; !(line = read_line(in)).empty();) {
+    const std::size_t space = line.rfind(' ');
+    const int count = std::stoi(line.substr(space + 1));
+    const Task& task = tasks.at(line.substr(0, space));
+    group->synchronize();
+    const double all = seconds([&] {
+      for (int i = 0; i < count; ++i) task();
+    });
+    write_line(out, fmt::format("{}", all / count));
+  }
+  std::fflush(nullptr);
+  _exit(0);
+}
+
+/// The ranks of one side, each in a process that waits for lines.
+class Side {
+ public:
+  Side(int size, const std::function<void(int rank, int in, int out)>& run) {
+    for (int rank = 0; rank < size; ++rank) {
+      int to[2], from[2];
+      if (pipe(to) != 0 || pipe(from) != 0) std::exit(1);
+      const pid_t pid = fork();
+      if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(to[1]);
+        close(from[0]);
+        run(rank, to[0], from[1]);
+        _exit(1);
+      }
+      close(to[0]);
+      close(from[1]);
+      ranks_.push_back({pid, to[1], from[0]});
+    }
+  }
+  ~Side() {
+    for (const Rank& rank : ranks_) {
+      close(rank.to);
+      kill(rank.pid, SIGKILL);
+      waitpid(rank.pid, nullptr, 0);
+      close(rank.from);
+    }
+  }
+  bool ready() {
+    bool all = true;
+    for (const Rank& rank : ranks_) all = read_line(rank.from) == "ready" && all;
+    return all;
+  }
+  /// Seconds of one task, on rank 0.
+  double ask(const std::string& task, int count) {
+    for (const Rank& rank : ranks_) write_line(rank.to, fmt::format("{} {}", task, count));
+    std::vector<double> answers;
+    for (const Rank& rank : ranks_) answers.push_back(std::atof(read_line(rank.from).c_str()));
+    return answers.front();
+  }
+
+ private:
+  struct Rank {
+    pid_t pid;
+    int to, from;
+  };
+  std::vector<Rank> ranks_;
+};
+
+struct Subject {
+  Side& side;
+  std::string task;
+  std::string label;
+};
+
+/// The subjects take turns; the ratio of the first to each other is what counts.
+void compare(int size, const std::vector<Subject>& subjects, int count, const std::string& asked) {
+  std::vector<std::vector<double>> times(subjects.size());
+  for (int turn = -1; turn < kTurns; ++turn) {
+    for (std::size_t i = 0; i < subjects.size(); ++i) {
+      const double time = subjects[i].side.ask(subjects[i].task, count);
+      if (turn >= 0) times[i].push_back(time);  // the first is for warming up
+    }
+  }
+  const double own = median(times[0]);
+  fmt::print("{} ranks  {:<22} {:>10.1f} us", size, subjects[0].label, own * 1e6);
+  for (std::size_t i = 1; i < subjects.size(); ++i) {
+    fmt::print("   {} {:.1f} us, ratio {:.3f}", subjects[i].label, median(times[i]) * 1e6, own / median(times[i]));
+  }
+  fmt::print("   (asked {})\n", asked);
+  std::fflush(stdout);
+}
+
+void compare_all(int size, const std::filesystem::path& folder) {
+  const auto file = [&](const char* side) { return (folder / fmt::format("{}-{}", side, size)).string(); };
+  Side ours(size, [&](int rank, int in, int out) {
+    serve({.rank = rank,
+           .world_size = size,
+           .local_rank = rank,
+           .local_size = size,
+           .file = file("ours"),
+           .timeout = std::chrono::minutes(2)},
+          in, out);
+  });
+  const char* chosen = std::getenv("TREADLE_PYTHON");
+  const std::string program = chosen ? chosen : ".venv/bin/python";
+  const std::string script = std::string(TREADLE_SOURCE_DIR) + "/benches/distributed/ranks.py";
+  Side python(size, [&](int rank, int in, int out) {
+    dup2(in, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    execl(program.c_str(), program.c_str(), script.c_str(), std::to_string(rank).c_str(), std::to_string(size).c_str(),
+          file("python").c_str(), nullptr);
+  });
+  if (!ours.ready()) {
+    fmt::print("{} ranks: they did not start\n", size);
+    return;
+  }
+  const bool has_python = python.ready();
+  if (!has_python) fmt::print("{} ranks: no comparison with Python: {} does not run {}\n", size, program, script);
+  if (has_python) {
+    compare(size, {{ours, "small", "tiny step"}, {python, "small", "Python"}}, 100, "at most 1");
+    compare(size, {{ours, "large", "25 M step"}, {python, "large", "Python"}}, 3, "at most 1");
+  }
+  compare(size, {{ours, "large with exchange", "25 M step, exchange"}, {ours, "large", "without"}}, 3, "at most 1.02");
+  compare(size, {{ours, "reduce_dict", "reduce_dict"}, {ours, "bare reduce", "bare"}}, 300, "at most 1.3");
+  std::vector<Subject> gathers{{ours, "all_gather", "all_gather of 1 kB"}, {ours, "bare all_gather", "bare"}};
+  if (has_python) gathers.push_back({python, "all_gather", "Python"});
+  compare(size, gathers, 300, "at most 3 and 0.333");
+}
+
+}  // namespace
+
+int main() {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::string pattern = (std::filesystem::temp_directory_path() / "treadle_bench_XXXXXX").string();
+  if (mkdtemp(pattern.data()) == nullptr) return 1;
+  for (int size : {2, 4}) compare_all(size, pattern);
+  std::filesystem::remove_all(pattern);
+  return 0;
+}
