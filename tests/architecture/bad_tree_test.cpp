@@ -164,5 +164,17 @@ TEST_F(BadTree, LinksAndFilesThatDoNotExist) {
   EXPECT_EQ(places(broken_references(root_)), (Places{"docs/a.md:2", "docs/a.md:3", "README.md:1"}));
 }
 
+TEST_F(BadTree, CodeThatNoExampleHas) {
+  write("examples/a/main.cpp", "int main() {\n  train();\n\n  stop();\n}\n");
+  write("README.md", "```cpp\ntrain();\nstop();\n```\nand\n```cpp\n  train(1);\n```\n");
+  EXPECT_EQ(places(code_of_no_example(root_)), (Places{"README.md:6"}));
+}
+
+TEST_F(BadTree, ConfigKeysThatDoNotExist) {
+  write("configs/defaults.yaml", "SEC:\n  BEE: 1  # text: CEE\n  DEE:\n    EAR: 2\nEFF: 3\n");
+  write("docs/a.md", "`SEC.BEE`, SEC.DEE.EAR\n\n    treadle train SEC.EAR 3\n");
+  EXPECT_EQ(places(unknown_config_keys(root_)), (Places{"docs/a.md:3"}));
+}
+
 }  // namespace
 }  // namespace treadle::architecture

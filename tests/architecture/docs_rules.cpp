@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <regex>
+#include <set>
 
 namespace fs = std::filesystem;
 
@@ -48,6 +49,12 @@ std::vector<std::string> prose_lines(const fs::path& file) {
   return lines;
 }
 
+std::vector<fs::path> documents(const Root& root) {
+  std::vector<fs::path> files = files_below(root, "docs", {".md"});
+  if (fs::exists(root / "README.md")) files.emplace_back("README.md");
+  return files;
+}
+
 bool leads_somewhere(const Root& root, const fs::path& file, const std::string& link) {
   static const std::regex elsewhere(R"(^([a-z]+:|#))");
   if (std::regex_search(link, elsewhere)) return true;
@@ -83,10 +90,8 @@ std::vector<Violation> undescribed_rooms(const Root& root) {
 std::vector<Violation> broken_references(const Root& root) {
   static const std::regex link(R"(\]\(([^)\s]+)(\s+"[^"]*")?\))");
   static const std::regex named_path(R"(`((include|src|tests|docs|cmake|tools|configs|examples|benches)/[^`\s]*|\.ci/[^`\s]*)`)");
-  std::vector<fs::path> files = files_below(root, "docs", {".md"});
-  if (fs::exists(root / "README.md")) files.emplace_back("README.md");
   std::vector<Violation> violations;
-  for (const fs::path& file : files) {
+  for (const fs::path& file : documents(root)) {
     int number = 0;
     for (const std::string& line : prose_lines(root / file)) {
       ++number;
@@ -99,6 +104,67 @@ std::vector<Violation> broken_references(const Root& root) {
         if (!is_placeholder(target) && !fs::exists(root / target)) {
           violations.push_back({file, number, "`" + target + "` does not exist"});
         }
+      }
+    }
+  }
+  return violations;
+}
+
+namespace {
+
+/// Lines without the blanks around them and without empty ones: a snippet may be indented less than in its program.
+std::string without_blanks(const std::string& text) {
+  std::string joined;
+  for (const std::string& line : split_lines(text)) {
+    const std::size_t begin = line.find_first_not_of(' ');
+    if (begin != std::string::npos) joined += line.substr(begin) + "\n";
+  }
+  return joined;
+}
+
+}  // namespace
+
+std::vector<Violation> code_of_no_example(const Root& root) {
+  std::string programs;
+  for (const fs::path& file : files_below(root, "examples", {".cpp"})) programs += without_blanks(read_file(root / file));
+  std::vector<Violation> violations;
+  for (const fs::path& file : documents(root)) {
+    const std::vector<std::string> lines = split_lines(read_file(root / file));
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      if (lines[i] != "```cpp") continue;
+      std::string block;
+      const int number = static_cast<int>(i) + 1;
+      while (++i < lines.size() && lines[i] != "```") block += lines[i] + "\n";
+      if (programs.find(without_blanks(block)) == std::string::npos) {
+        violations.push_back({file, number, "this code stands in no program of examples/"});
+      }
+    }
+  }
+  return violations;
+}
+
+std::vector<Violation> unknown_config_keys(const Root& root) {
+  // Sections by indentation, two blanks a level.
+  std::set<std::string> known;
+  std::vector<std::string> path;
+  for (const std::string& line : split_lines(read_file(root / "configs/defaults.yaml"))) {
+    static const std::regex entry(R"(^( *)([A-Z][A-Z0-9_]*):)");
+    std::smatch match;
+    if (!std::regex_search(line, match, entry)) continue;
+    path.resize(static_cast<std::size_t>(match[1].length()) / 2);
+    path.push_back(match[2]);
+    std::string key;
+    for (const std::string& part : path) key += (key.empty() ? "" : ".") + part;
+    known.insert(key);
+  }
+  static const std::regex key(R"(\b[A-Z][A-Z0-9_]+(\.[A-Z][A-Z0-9_]+)+\b)");
+  std::vector<Violation> violations;
+  for (const fs::path& file : documents(root)) {
+    int number = 0;
+    for (const std::string& line : split_lines(read_file(root / file))) {
+      ++number;
+      for (std::sregex_iterator match(line.begin(), line.end(), key), end; match != end; ++match) {
+        if (!known.contains(match->str())) violations.push_back({file, number, "the config has no key " + match->str()});
       }
     }
   }

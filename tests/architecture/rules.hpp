@@ -46,4 +46,10 @@ std::vector<Violation> undescribed_rooms(const Root& root);
 /// In README.md and docs/*.md every relative link, and every path of the repository in backticks, leads to something.
 std::vector<Violation> broken_references(const Root& root);
 
+/// Every block of C++ in README.md and docs/*.md stands in a program of examples/, blanks and empty lines apart.
+std::vector<Violation> code_of_no_example(const Root& root);
+
+/// What looks like a config key there (SOLVER.BASE_LR) is one of configs/defaults.yaml.
+std::vector<Violation> unknown_config_keys(const Root& root);
+
 }  // namespace treadle::architecture
