@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 
 namespace treadle {
 namespace {
@@ -142,11 +143,22 @@ struct LogState {
   std::shared_ptr<spdlog::logger> logger = make_logger({});
   bool console = true;
   LogCapture* capture = nullptr;
+  int echo = -1;
+  std::string echo_prefix;
 };
 
 LogState& state() {
   static LogState instance;
   return instance;
+}
+
+/// In one piece, so that lines of several processes do not mix.
+void write_echo(int descriptor, const std::string& line) {
+  for (std::size_t done = 0; done < line.size();) {
+    const ssize_t size = ::write(descriptor, line.data() + done, line.size() - done);
+    if (size < 0 && errno != EINTR) return;
+    if (size > 0) done += static_cast<std::size_t>(size);
+  }
 }
 
 }  // namespace
@@ -166,12 +178,27 @@ void log(LogLevel level, std::string_view message) {
   }
   const std::string_view prefix = level == LogLevel::warning ? "WARNING: " : level == LogLevel::error ? "ERROR: " : "";
   state().logger->log(to_spdlog(level), "{}{}", prefix, message);
+  if (state().echo < 0 || level < LogLevel::warning) return;
+  std::string line = state().echo_prefix;
+  line.append(prefix).append(message).append("\n");
+  write_echo(state().echo, line);
 }
 
 void log_debug(std::string_view message) { log(LogLevel::debug, message); }
 void log_info(std::string_view message) { log(LogLevel::info, message); }
 void log_warning(std::string_view message) { log(LogLevel::warning, message); }
 void log_error(std::string_view message) { log(LogLevel::error, message); }
+
+void echo_warnings(int descriptor, std::string prefix) {
+  std::lock_guard lock(state().mutex);
+  state().echo = descriptor;
+  state().echo_prefix = std::move(prefix);
+}
+
+bool stdout_is_apart() noexcept {
+  std::lock_guard lock(state().mutex);
+  return state().echo >= 0 && state().echo != STDOUT_FILENO;
+}
 
 void set_status_line(std::string_view line) {
   {

@@ -54,7 +54,7 @@ void make_writable_folder(const fs::path& folder) {
 void open_log(const fs::path& folder, int rank) {
   LogOptions options;
   options.file = folder / (rank == 0 ? "log.txt" : fmt::format("log.txt.rank{}", rank));
-  options.console = rank == 0;
+  options.console = rank == 0 || stdout_is_apart();
   options.level = LogLevel::debug;
   configure_log(options);
 }

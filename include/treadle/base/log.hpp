@@ -37,6 +37,12 @@ bool has_status_line() noexcept;
 /// True when the console is on and is a terminal.
 bool log_is_terminal() noexcept;
 
+/// Also writes warnings and errors to `descriptor`, each led by `prefix`, whatever `configure_log` says; -1 ends that. For a
+/// process that shares a terminal with others. The descriptor stays the caller's.
+void echo_warnings(int descriptor, std::string prefix);
+/// True when warnings go to a descriptor that is not stdout: stdout then is this process's alone.
+bool stdout_is_apart() noexcept;
+
 /// Takes every log line of the process from construction to destruction in place of the usual destinations: for tests, and for
 /// programs with a log of their own. The newest living capture receives; the handler is called by one thread at a time.
 class LogCapture {
