@@ -8,6 +8,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/text.hpp>
+#include <treadle/launch/launch.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -45,6 +46,9 @@ template <class Action>
 int guarded(const Action& action) {
   try {
     return action();
+  } catch (const RankError& error) {
+    complain(error.what());
+    return error.status();
   } catch (...) {
     complain(exception_text(std::current_exception()));
   }

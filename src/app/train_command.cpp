@@ -5,13 +5,16 @@
 #include <treadle/comm/group.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/results.hpp>
+#include <treadle/launch/agreement.hpp>
 #include <treadle/launch/launch.hpp>
 #include <treadle/models/model.hpp>
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <CLI/CLI.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -25,11 +28,29 @@ std::string quoted(const std::string& word) {
   return word.empty() || word.find_first_of(" ()[]{}'\"$*") != std::string::npos ? "\"" + word + "\"" : word;
 }
 
+/// The options that say which processes train, where they are not the defaults.
+std::string launch_words(const TrainArguments& arguments) {
+  const TrainArguments defaults;
+  const LaunchOptions& given = arguments.launch;
+  std::string text;
+  const auto add = [&](const char* option, const auto& value, const auto& otherwise) {
+    if (value != otherwise) text += fmt::format(" {} {}", option, value);
+  };
+  add("--num-processes", given.num_processes, defaults.launch.num_processes);
+  add("--num-machines", given.num_machines, defaults.launch.num_machines);
+  add("--machine-rank", given.machine_rank, defaults.launch.machine_rank);
+  add("--dist-url", given.dist_url, defaults.launch.dist_url);
+  add("--max-restarts", given.max_restarts, defaults.launch.max_restarts);
+  add("--dist-timeout", arguments.dist_timeout, defaults.dist_timeout);
+  return text;
+}
+
 /// The command that a user would type to go on from here: as this one, with `flag` and the setting `key` `value`.
 std::string command(const TrainArguments& arguments, const std::string& flag, const std::string& key = "",
                     const std::string& value = "") {
   std::string text = arguments.command_line.front() + " train";
   if (!arguments.config_file.empty()) text += " --config-file " + quoted(arguments.config_file);
+  text += launch_words(arguments);
   text += " " + flag;
   for (std::size_t i = 0; i + 1 < arguments.overrides.size(); i += 2) {
     if (arguments.overrides[i] != key) text += " " + arguments.overrides[i] + " " + quoted(arguments.overrides[i + 1]);
@@ -74,44 +95,89 @@ void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
   say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
 }
 
-/// Is there a run in the folder that `--resume` goes on with?
-bool goes_on(const TrainArguments& arguments, const Config& config) {
-  return arguments.resume && std::filesystem::exists(std::filesystem::path(config.get_string("OUTPUT_DIR")) / "last_checkpoint");
+std::filesystem::path last_checkpoint(const Config& config) {
+  return std::filesystem::path(config.get_string("OUTPUT_DIR")) / "last_checkpoint";
 }
 
-int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group) {
+/// Tells one `last_checkpoint` from the next, which is a new file; empty when there is none.
+std::string identity(const std::filesystem::path& file) {
+  struct stat status{};
+  if (stat(file.c_str(), &status) != 0) return {};
+  return fmt::format("{} {} {}.{}", status.st_dev, status.st_ino, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+}
+
+/// With `--resume`, and when the run was started again after a failure and has saved since it began: what was there before is
+/// another run's. The main process looks, since it is the one that moves the files of another run away.
+bool decide_to_resume(const TrainArguments& arguments, const Config& config, Group& group, const std::string& before) {
+  if (arguments.resume || group.generation() == 0) return arguments.resume;
+  const std::string now = identity(last_checkpoint(config));
+  return group.broadcast(Value(!now.empty() && now != before)).as_bool();
+}
+
+int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group, const std::string& before) {
+  const bool resume = decide_to_resume(arguments, config, *group, before);
   Builders builders = default_builders();
   // Writers are built last: by then whatever could be wrong with the config or the data has been said, and the earlier run is
   // whole.
   builders.writers = [&, build = builders.writers](DefaultTrainer& built) {
-    if (!goes_on(arguments, config)) set_aside_previous_run(config.get_string("OUTPUT_DIR"));
+    if (!(resume && std::filesystem::exists(last_checkpoint(config)))) set_aside_previous_run(config.get_string("OUTPUT_DIR"));
     return build(built);
   };
   DefaultTrainer trainer(config, group, builders);
-  trainer.resume_or_load(arguments.resume);
-  if (arguments.resume && trainer.start_iter() == 0) {
+  trainer.resume_or_load(resume);
+  if (arguments.resume && group->is_main_process() && trainer.start_iter() == 0) {
     log_warning(fmt::format("--resume: there is no checkpoint in \"{}\"; training starts anew", config.get_string("OUTPUT_DIR")));
   }
   std::atomic<int> signal_number = 0;
   const SignalWatch watch([&](int number) {
     signal_number = number;
-    log_warning(fmt::format("{}: finishing this step and saving; {} stops at once", number == SIGINT ? "Ctrl-C" : "SIGTERM",
-                            number == SIGINT ? "a second Ctrl-C" : "a second signal"));
+    log(group->is_main_process() ? LogLevel::warning : LogLevel::info,
+        fmt::format("{}: finishing this step and saving; {} stops at once", number == SIGINT ? "Ctrl-C" : "SIGTERM",
+                    number == SIGINT ? "a second Ctrl-C" : "a second signal"));
     trainer.request_stop(number == SIGINT ? "interrupted (Ctrl-C)" : "SIGTERM");
   });
   const Dict results = trainer.train();
+  const bool main = group->is_main_process();
   if (trainer.outcome() == Outcome::stopped) {
     if (trainer.iter() == 0) {
-      say("\nStopped before the first step: there is nothing to save.");
+      if (main) say("\nStopped before the first step: there is nothing to save.");
       return signal_number != 0 ? kSignalStatus + signal_number : 0;
     }
-    say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1,
-                    command(arguments, "--resume")));
+    if (main) {
+      say(fmt::format("\nStopped after iteration {}; the state is saved.\n  go on: {}", trainer.iter() - 1,
+                      command(arguments, "--resume")));
+    }
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);
-  say_how_to_go_on(arguments, config);
+  if (main) say_how_to_go_on(arguments, config);
   return 0;
+}
+
+/// Every setting, for comparing those of all ranks. OUTPUT_DIR may differ from machine to machine, as may the folder of data.
+Dict facts_of(const Config& config) {
+  Dict facts;
+  for (const std::string& key : config.keys()) {
+    if (key != "OUTPUT_DIR" && key != "TREADLE.DATA_DIR") facts.set(key, config.at(key));
+  }
+  return facts;
+}
+
+void add_launch_arguments(CLI::App& train, TrainArguments& arguments) {
+  LaunchOptions& launch = arguments.launch;
+  train.add_option("--num-processes,--num-gpus", launch.num_processes, "processes on each machine, one for each accelerator")
+      ->type_name("N");
+  train.add_option("--num-machines", launch.num_machines, "machines on which this command is given")->type_name("M");
+  train.add_option("--machine-rank", launch.machine_rank, "the number of this one, from 0")->type_name("R");
+  train
+      .add_option("--dist-url", launch.dist_url, "where processes meet: tcp://HOST:PORT of machine 0, file:///PATH, env://, auto")
+      ->type_name("URL");
+  train.add_option("--max-restarts", launch.max_restarts, "after a failure all start again from the newest checkpoint, so often")
+      ->type_name("K");
+  train.add_option("--dist-timeout", arguments.dist_timeout, "seconds that anything among processes may take")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 1e7))
+      ->default_str("1800");
 }
 
 }  // namespace
@@ -122,9 +188,11 @@ CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
   train->add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
   train->add_flag("--eval-only", arguments.eval_only,
                   "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
+  add_launch_arguments(*train, arguments);
   train->footer(
       "Example:\n"
       "  treadle train --config-file configs/fashion_mnist_cnn.yaml OUTPUT_DIR output/try SOLVER.MAX_ITER 500\n"
+      "Many processes: docs/distributed.md. Under torchrun, srun and mpirun it joins the others and starts none.\n"
       "Exit status: 0 done, 1 an error, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.");
   return train;
 }
@@ -133,11 +201,16 @@ int run_train(const TrainArguments& arguments) {
   Config config = read_config(arguments);
   if (arguments.resume) take_saved_max_iter(config);
   config.freeze();
+  LaunchOptions options = arguments.launch;
+  options.timeout = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(arguments.dist_timeout));
+  options.log_folder = config.get_string("OUTPUT_DIR");
+  const std::string before = identity(last_checkpoint(config));
   const auto main = [&](const std::shared_ptr<Group>& group) {
+    require_agreement(*group, "config", facts_of(config));
     default_setup(config, *group, {.command_line = arguments.command_line, .write_config = !arguments.eval_only});
-    return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group);
+    return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group, before);
   };
-  return launch(main);
+  return launch(main, options);
 }
 
 }  // namespace treadle

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <app/config_arguments.hpp>
+#include <treadle/launch/launch.hpp>
 
 #include <string>
 #include <vector>
@@ -11,6 +12,8 @@ namespace treadle {
 struct TrainArguments : ConfigArguments {
   bool resume = false;
   bool eval_only = false;
+  LaunchOptions launch;
+  double dist_timeout = 1800;             ///< seconds
   std::vector<std::string> command_line;  ///< as typed
 };
 

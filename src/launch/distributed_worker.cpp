@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 
 namespace treadle {
@@ -103,8 +104,12 @@ class SharedStore {
 }  // namespace
 
 int distributed_worker(const RankMain& main, const WorkerPlace& place, std::shared_ptr<Group>& group) {
+  // A connection to a rank that is dead is an error, and no reason to die.
+  std::signal(SIGPIPE, SIG_IGN);
   share_cores(place.local_size);
   group = join(place);
+  // The group of a process alone is as new as the process.
+  while (group->generation() < place.generation) group->rebuild();
   take_device(place.local_rank);
   group->synchronize();
   return main(group);

@@ -73,6 +73,7 @@ void MeetingPoint::open(const Wait& wait) {
     store_ = c10::make_intrusive<c10d::FileStore>(url_.file.string(), -1);
   }
   if (options_.num_machines == 1) return;
+  store_->setTimeout(options_.timeout);
   const std::int64_t same = store_->add(fmt::format("treadle/launch/machine/{}", options_.machine_rank), 1);
   if (same > 1) {
     throw ConfigError(fmt::format("LaunchOptions.machine_rank is {}, which another machine at {} has taken",

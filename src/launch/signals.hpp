@@ -8,7 +8,8 @@
 namespace treadle {
 
 /// The signals that the launcher passes on, and those that tell of its children, as a descriptor to poll. While it lives the
-/// calling thread, and every thread that it starts, is not interrupted by them. Signals that are ignored stay ignored.
+/// calling thread, and every thread that it starts, is interrupted by none of them, and not by SIGPIPE. Signals that are ignored
+/// stay ignored.
 class SignalInbox {
  public:
   SignalInbox();

@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 namespace treadle {
 namespace {
@@ -38,8 +40,8 @@ class Variables {
   std::string master() const {
     if (!has("MASTER_ADDR") || !has("MASTER_PORT")) return {};
     const std::string host = text("MASTER_ADDR");
-    return fmt::format(host.find(':') == std::string::npos ? "tcp://{}:{}" : "tcp://[{}]:{}", host,
-                       number("MASTER_PORT", 1, 65536));
+    const bool brackets = host.find(':') != std::string::npos;
+    return fmt::format("tcp://{}{}{}:{}", brackets ? "[" : "", host, brackets ? "]" : "", number("MASTER_PORT", 1, 65536));
   }
 
   static constexpr int kLimit = 1 << 24;

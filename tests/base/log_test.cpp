@@ -1,7 +1,9 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <memory>
@@ -59,6 +61,25 @@ TEST_F(LogFile, NoStatusLineWithoutATerminal) {
   set_status_line("iter 5");
   EXPECT_FALSE(has_status_line());
   EXPECT_FALSE(log_is_terminal());
+}
+
+TEST_F(LogFile, WarningsAreEchoedToADescriptorWithAPrefix) {
+  const int echo = open((folder / "echo").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  EXPECT_FALSE(stdout_is_apart());
+  echo_warnings(echo, "[rank 2] ");
+  EXPECT_TRUE(stdout_is_apart());
+  configure_log({.file = path, .console = false});
+  log_info("hidden");
+  log_warning("first");
+  log_error("second");
+  echo_warnings(STDOUT_FILENO, "");
+  EXPECT_FALSE(stdout_is_apart());
+  echo_warnings(-1, "");
+  EXPECT_FALSE(stdout_is_apart());
+  log_warning("too late");
+  close(echo);
+  EXPECT_EQ(read(folder / "echo"), "[rank 2] WARNING: first\n[rank 2] ERROR: second\n");
+  EXPECT_NE(read(path).find("too late"), std::string::npos);
 }
 
 TEST(LogCapture, MayBeDestroyedInAnyOrder) {

@@ -1,0 +1,451 @@
+// launch() with real processes: what each rank sees, how failures, signals and restarts go.
+#include <tests/launch/program.hpp>
+#include <treadle/launch/held_port.hpp>
+
+#include <sys/prctl.h>
+
+namespace treadle {
+namespace {
+
+TEST(Launch, EveryRankKnowsItsPlaceAndHearsTheOthers) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "3", "exchange", program.file});
+  EXPECT_EQ(result.status, 0) << result.out << result.err;
+  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0/3 local 0/3 generation 0 heard 0 10 20",
+                                                           "rank 1/3 local 1/3 generation 0 heard 0 10 20",
+                                                           "rank 2/3 local 2/3 generation 0 heard 0 10 20"}));
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, TwoMachinesOnTheLoopbackMakeOneGroup) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const auto machine = [&](const std::string& rank) {
+    return Program::words(
+        {"--processes", "2", "--machines", "2", "--machine-rank", rank, "--url", url, "exchange", program.file});
+  };
+  RunningProcess second(machine("1"), program.environment());
+  RunningProcess first(machine("0"), program.environment());
+  EXPECT_EQ(first.finish().status, 0);
+  EXPECT_EQ(second.finish().status, 0);
+  EXPECT_EQ(notes(program.file),
+            (std::vector<std::string>{
+                "rank 0/4 local 0/2 generation 0 heard 0 10 20 30", "rank 1/4 local 1/2 generation 0 heard 0 10 20 30",
+                "rank 2/4 local 0/2 generation 0 heard 0 10 20 30", "rank 3/4 local 1/2 generation 0 heard 0 10 20 30"}));
+}
+
+TEST(Launch, AFileServesAsMeetingPointAndGoesAway) {
+  const Program program;
+  const std::string meet = program.folder / "meet";
+  for (const char* machines : {"1", "2"}) {
+    const auto machine = [&](const std::string& rank) {
+      return Program::words({"--processes", "2", "--machines", machines, "--machine-rank", rank, "--url", "file://" + meet,
+                             "exchange", program.file});
+    };
+    RunningProcess first(machine("0"), program.environment());
+    if (*machines == '2') {
+      RunningProcess second(machine("1"), program.environment());
+      EXPECT_EQ(second.finish().status, 0) << second.out();
+    }
+    EXPECT_EQ(first.finish().status, 0) << first.out();
+    EXPECT_FALSE(std::filesystem::exists(meet));
+  }
+  EXPECT_EQ(notes(program.file).size(), 6u);
+}
+
+TEST(Launch, AFileOfAnotherRunIsRefused) {
+  const Program program;
+  write_text(program.folder / "meet", "");
+  const ProcessResult result =
+      program.run({"--processes", "2", "--url", "file://" + (program.folder / "meet"), "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "another run uses it")) << result.out;
+  EXPECT_TRUE(std::filesystem::exists(program.folder / "meet"));
+}
+
+TEST(Launch, TheEnvironmentTellsTheAddress) {
+  const Program program;
+  const std::string port = std::to_string(find_free_port().port());
+  const ProcessResult result = program.run({"--processes", "2", "--url", "env://", "exchange", program.file},
+                                           {{"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port}});
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_EQ(notes(program.file).size(), 2u);
+}
+
+struct End {
+  const char* how;
+  int status;
+  const char* message;
+};
+
+TEST(Launch, TheFirstToFailDecidesAndItsErrorIsShown) {
+  for (const End& end : {End{"exception", 1, "RankError of rank 1: rank 1: the cat sat on the keyboard"},
+                         End{"kill", 137, "RankError of rank 1: rank 1: killed by signal 9 (SIGKILL)"},
+                         End{"abort", 134, "RankError of rank 1: rank 1: killed by signal 6 (SIGABRT)"},
+                         End{"exit", 5, "RankError of rank 1: rank 1: the process ended by itself, with exit status 5"},
+                         End{"exit_0", 1, "RankError of rank 1: rank 1: the process ended by itself, with exit status 0"},
+                         End{"return", 7, "launch returned 7"}}) {
+    const Program program;
+    const ProcessResult result = program.run({"--processes", "3", "fail", end.how, "1"});
+    EXPECT_EQ(result.status, end.status) << end.how << result.out;
+    EXPECT_TRUE(contains(result.out, end.message)) << end.how << result.out;
+    EXPECT_FALSE(contains(result.out, "signal 15")) << end.how << result.out;
+    EXPECT_EQ(contains(result.out, "The end of what rank 1 wrote:\n    the last words of rank 1"),
+              std::string(end.how) != "return")
+        << end.how << result.out;
+    EXPECT_TRUE(program.nothing_left());
+  }
+}
+
+TEST(Launch, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "3", "--timeout", "1500", "fail", "stop", "2"});
+  EXPECT_EQ(result.status, 1) << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 2 was stopped by signal 19 (SIGSTOP)")) << result.out;
+  EXPECT_TRUE(contains(result.out.substr(result.out.find("RankError")), "rank 2")) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, ARankThatStopsWhenTheOthersHaveEndedIsNamedToo) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "2", "--timeout", "1000", "early_end"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "RankError of rank 1: rank 1: did not end within 1 s after the others")) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, ThoseThatDoNotListenAreKilledAfterTheGraceTime) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "3", "--grace", "300", "stubborn"});
+  EXPECT_TRUE(contains(result.out, "RankError of rank 0: rank 0: enough")) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, NoDescendantOutlivesTheRun) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  const auto ranks = program.noted_pids("rank 1 pid");
+  ASSERT_EQ(ranks.size(), 1u);
+  EXPECT_EQ(program.noted_pids("descendant").size(), 4u);
+  kill(ranks.front(), SIGKILL);
+  const ProcessResult result = process.finish();
+  EXPECT_EQ(result.status, 137) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, NothingOutlivesALauncherThatIsKilled) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "3", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  process.signal(SIGKILL);
+  process.finish();
+  EXPECT_TRUE(program.nothing_left());
+}
+
+/// The parent of a process.
+pid_t parent_of(pid_t pid) {
+  const std::string text = read_text("/proc/" + std::to_string(pid) + "/stat");
+  return std::atoi(text.substr(text.rfind(')') + 4).c_str());
+}
+
+TEST(Launch, NothingOutlivesALauncherWhoseNurseryIsStopped) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  const pid_t nursery = parent_of(program.noted_pids("rank 0 pid").front());
+  ASSERT_NE(nursery, process.pid());
+  process.signal(SIGSTOP);
+  kill(nursery, SIGSTOP);
+  process.signal(SIGKILL);
+  process.finish();
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, ANurseryThatIsStoppedIsSetGoingAgain) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  kill(parent_of(program.noted_pids("rank 0 pid").front()), SIGSTOP);
+  process.wait_for("it goes on");
+  kill(program.noted_pids("rank 1 pid").front(), SIGKILL);
+  EXPECT_EQ(process.finish().status, 137);
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, NothingOutlivesANurseryThatIsKilled) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  kill(parent_of(program.noted_pids("rank 0 pid").front()), SIGKILL);
+  const ProcessResult result = process.finish();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "the process that holds the ranks was killed")) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, SignalsReachEverybodyOnce) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    const Program program;
+    RunningProcess process(Program::words({"--processes", "3", "wait_signal", program.file, std::to_string(number)}),
+                           program.environment());
+    process.wait_for("ready");
+    process.signal(number);
+    EXPECT_EQ(process.finish().status, 128 + number);
+    EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0 got 1", "rank 1 got 1", "rank 2 got 1"}));
+  }
+}
+
+TEST(Launch, ASignalNeverRestarts) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "--restarts", "3", "work", program.file, "9"}),
+                         program.environment());
+  process.wait_for("ready 0");
+  process.signal(SIGINT);  // nobody handles it
+  EXPECT_EQ(process.finish().status, 130);
+  EXPECT_FALSE(contains(process.out(), "started again"));
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, TheLastMachineTellsTheOthersWhatWentWrong) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const auto machine = [&](const std::string& rank) {
+    return Program::words({"--processes", "2", "--machines", "2", "--machine-rank", rank, "--url", url, "fail", "kill", "3"});
+  };
+  RunningProcess first(machine("0"), program.environment());
+  RunningProcess second(machine("1"), program.environment());
+  for (RunningProcess* each : {&first, &second}) {
+    const ProcessResult result = each->finish();
+    EXPECT_EQ(result.status, 137) << result.out;
+    EXPECT_TRUE(contains(result.out, "RankError of rank 3: rank 3: killed by signal 9")) << result.out;
+  }
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, AllStartAgainAfterAFailureWithANewGeneration) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "--restarts", "2", "work", program.file, "2"}),
+                         program.environment());
+  process.wait_for("ready 0");
+  const auto before = program.noted_pids("rank 1 pid");
+  kill(before.back(), SIGKILL);
+  process.wait_for("ready 1");
+  for (const pid_t pid : program.noted_pids("rank 1 pid")) {
+    if (pid != before.back()) kill(pid, SIGKILL);
+  }
+  const ProcessResult result = process.finish();
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 1: killed by signal 9 (SIGKILL); all ranks are started again (1 of 2 restarts)"))
+      << result.out;
+  EXPECT_TRUE(contains(result.out, "(2 of 2 restarts)")) << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, OneProcessCanBeRestartedToo) {
+  const Program program;
+  RunningProcess process(Program::words({"--restarts", "1", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  kill(program.noted_pids("rank 0 pid").front(), SIGKILL);
+  EXPECT_EQ(process.finish().status, 0) << process.out();
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, RestartsEndAndWrongSettingsAreNotTriedAgain) {
+  const Program program;
+  const ProcessResult often = program.run({"--processes", "2", "--restarts", "2", "fail", "exception", "1"});
+  EXPECT_TRUE(contains(often.out, "rank 1: the cat sat on the keyboard (after 2 restarts)")) << often.out;
+  const ProcessResult once = program.run({"--processes", "2", "--restarts", "2", "fail", "settings", "1"});
+  EXPECT_TRUE(contains(once.out, "RankError of rank 1: rank 1: SOLVER.BASE_LR is a fish\n")) << once.out;
+}
+
+TEST(Launch, TwoMachinesRestartTogether) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const auto machine = [&](const std::string& rank) {
+    return Program::words({"--processes", "1", "--machines", "2", "--machine-rank", rank, "--url", url, "--restarts", "1", "work",
+                           program.file, "1"});
+  };
+  RunningProcess first(machine("0"), program.environment());
+  RunningProcess second(machine("1"), program.environment());
+  first.wait_for("ready 0");
+  kill(program.noted_pids("rank 1 pid").front(), SIGKILL);
+  EXPECT_EQ(first.finish().status, 0) << first.out();
+  EXPECT_EQ(second.finish().status, 0) << second.out();
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, OutputOfOtherRanksGoesToFilesAndWarningsToTheTerminal) {
+  const Program program;
+  const std::string logs = program.folder / "logs";
+  const ProcessResult result = program.run({"--processes", "3", "--logs", logs, "logs"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_TRUE(contains(result.out, "information of rank 0"));
+  EXPECT_FALSE(contains(result.out, "information of rank 1")) << result.out;
+  EXPECT_TRUE(contains(result.out, "[rank 2] WARNING: worry of rank 2\n")) << result.out;
+  EXPECT_FALSE(contains(result.out, "[rank 0]"));
+  EXPECT_EQ(result.err, "cry of rank 0\n");
+  EXPECT_FALSE(std::filesystem::exists(logs + "/rank_0.out"));
+  for (const std::string rank : {"1", "2"}) {
+    const std::string text = read_text(logs + "/rank_" + rank + ".out");
+    EXPECT_TRUE(contains(text, "information of rank " + rank)) << text;
+    EXPECT_TRUE(contains(text, "worry of rank " + rank)) << text;
+    EXPECT_TRUE(contains(text, "cry of rank " + rank)) << text;
+  }
+}
+
+/// The environment that `torchrun`, `srun` and `mpirun` give rank `rank` of two.
+std::map<std::string, std::string> torchrun_variables(int rank, const std::string& port) {
+  return {{"RANK", std::to_string(rank)}, {"WORLD_SIZE", "2"},          {"LOCAL_RANK", std::to_string(rank)},
+          {"LOCAL_WORLD_SIZE", "2"},      {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port}};
+}
+std::map<std::string, std::string> srun_variables(int rank, const std::string& job) {
+  return {{"SLURM_PROCID", std::to_string(rank)},
+          {"SLURM_STEP_NUM_TASKS", "2"},
+          {"SLURM_LOCALID", std::to_string(rank)},
+          {"SLURM_NODEID", "0"},
+          {"SLURM_STEP_TASKS_PER_NODE", "2"},
+          {"SLURM_STEP_NODELIST", "localhost"},
+          {"SLURM_JOB_ID", job}};
+}
+std::map<std::string, std::string> mpirun_variables(int rank) {
+  return {{"OMPI_COMM_WORLD_RANK", std::to_string(rank)},
+          {"OMPI_COMM_WORLD_SIZE", "2"},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(rank)},
+          {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+}
+
+TEST(StartedByOthers, RanksFindEachOtherAndNothingIsSpawned) {
+  const std::string port = std::to_string(find_free_port().port());
+  const std::string job = std::to_string(getpid());
+  for (const std::string by : {"torchrun", "srun", "mpirun"}) {
+    const Program program;
+    const auto start = [&](int rank) {
+      const auto variables = by == "torchrun" ? torchrun_variables(rank, port)
+                             : by == "srun"   ? srun_variables(rank, job)
+                                              : mpirun_variables(rank);
+      std::vector<std::string> words = {"logs_and_exchange", program.file};
+      if (by == "mpirun") words.insert(words.begin(), {"--url", "tcp://127.0.0.1:" + port});
+      return std::make_unique<RunningProcess>(Program::words(words), program.environment(variables));
+    };
+    const auto second = start(1), first = start(0);
+    const ProcessResult end = first->finish(), other = second->finish();
+    EXPECT_EQ(end.status, 0) << by << end.out << end.err;
+    EXPECT_EQ(other.status, 0) << by << other.out << other.err;
+    EXPECT_EQ(notes(program.file),
+              (std::vector<std::string>{"children 0", "children 0", "rank 0/2 local 0/2 generation 0 heard 0 10",
+                                        "rank 1/2 local 1/2 generation 0 heard 0 10"}));
+    EXPECT_TRUE(contains(other.out, "[rank 1] WARNING: worry of rank 1")) << other.out;
+  }
+}
+
+TEST(StartedByOthers, MpirunNeedsAnAddress) {
+  const Program program;
+  const ProcessResult result = program.run({"exchange", program.file}, mpirun_variables(0));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "--dist-url tcp://HOST:PORT")) << result.out;
+}
+
+TEST(StartedByOthers, ManyLaunchersOfManyProcessesAreRefused) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "2", "exchange", program.file}, torchrun_variables(0, "29500"));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "torchrun started this process as one of 2")) << result.out;
+}
+
+TEST(StartedByOthers, OneLauncherForEachMachineIsNot) {
+  const Program program;
+  const std::string port = std::to_string(find_free_port().port());
+  const auto start = [&](int rank) {
+    return std::make_unique<RunningProcess>(Program::words({"--processes", "2", "--machines", "2", "--machine-rank",
+                                                            std::to_string(rank), "--url", "env://", "exchange", program.file}),
+                                            program.environment(torchrun_variables(rank, port)));
+  };
+  const auto first = start(0), second = start(1);
+  EXPECT_EQ(first->finish().status, 0) << first->out();
+  EXPECT_EQ(second->finish().status, 0) << second->out();
+  EXPECT_EQ(notes(program.file).size(), 4u);
+}
+
+TEST(Meeting, APortInUseIsSaidAtOnce) {
+  const Program program;
+  const HeldPort busy = find_free_port();
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(busy.port());
+  const ProcessResult result = program.run({"--processes", "2", "--url", url, "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "cannot listen on \"" + url + "\": Address already in use")) << result.out;
+}
+
+TEST(Meeting, AnAddressThatCannotBeReachedIsShownWithinTheTimeLimit) {
+  const std::string closed = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  for (const std::string& url : {closed, std::string("tcp://no-such-host.invalid:29500")}) {
+    const Program program;
+    const ProcessResult result = program.run({"--processes", "2", "--machines", "2", "--machine-rank", "1", "--timeout", "500",
+                                              "--url", url, "exchange", program.file});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_TRUE(contains(result.out, "nothing can be reached at " + url + " within 0.5 s: ")) << result.out;
+    EXPECT_TRUE(program.nothing_left());
+  }
+  const Program program;
+  auto variables = torchrun_variables(1, "1");
+  variables["MASTER_PORT"] = closed.substr(closed.rfind(':') + 1);
+  const ProcessResult result = program.run({"--timeout", "500", "exchange", program.file}, variables);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "nothing can be reached at " + closed)) << result.out;
+}
+
+TEST(Meeting, AMachineThatDoesNotComeIsNamedWithinTheTimeLimit) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const ProcessResult result = program.run(
+      {"--processes", "2", "--machines", "2", "--timeout", "1000", "--grace", "0", "--url", url, "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, url)) << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 2") || contains(result.out, "ranks 2 and 3") || contains(result.out, "machine 1"))
+      << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Meeting, MachinesWithOtherNumbersAreNamed) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const auto machine = [&](const std::string& processes, const std::string& rank) {
+    return Program::words({"--processes", processes, "--machines", "2", "--machine-rank", rank, "--timeout", "1000", "--grace",
+                           "0", "--url", url, "exchange", program.file});
+  };
+  RunningProcess first(machine("1", "0"), program.environment());
+  RunningProcess second(machine("2", "1"), program.environment());
+  const ProcessResult result = second.finish();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out,
+                       "machine 1 was started for 2 processes on each of 2 machines, 0 restarts; machine 0 for 1 "
+                       "processes on each of 2 machines, 0 restarts"))
+      << result.out;
+  EXPECT_EQ(first.finish().status, 1);
+}
+
+TEST(Meeting, ARankOfAMachineThatIsTakenIsRefused) {
+  const Program program;
+  const std::string meet = "file://" + (program.folder / "meet");
+  const auto machine = [&](const std::string& rank) {
+    return Program::words({"--machines", "3", "--machine-rank", rank, "--timeout", "1500", "--grace", "0", "--url", meet,
+                           "exchange", program.file});
+  };
+  RunningProcess zero(machine("0"), program.environment());
+  RunningProcess one(machine("1"), program.environment()), another(machine("1"), program.environment());
+  const std::string out = one.finish().out + another.finish().out;
+  zero.finish();
+  EXPECT_TRUE(contains(out, "machine_rank is 1, which another machine at " + meet + " has taken")) << out;
+}
+
+TEST(Launch, RanksThatDisagreeAreNamed) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "3", "agree"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(
+      contains(result.out, "rank 2 was started with another config than rank 0: SOLVER.BASE_LR is 0.5 there and 0.1 on rank 0\n"))
+      << result.out;
+}
+
+}  // namespace
+}  // namespace treadle
