@@ -52,4 +52,6 @@ struct Program {
   }
 };
 
+inline std::string notes_of(const Program& program) { return read_text(program.file); }
+
 }  // namespace treadle

@@ -62,11 +62,16 @@ class RunningProcess {
     }
   }
 
+  /// Lets the program run until the deadline, or its end.
+  void read_until(std::chrono::steady_clock::time_point deadline) {
+    while (read_some(deadline)) {
+    }
+  }
+
   /// Waits for the end of the program, not for that of others that hold its stdout.
   ProcessResult finish(std::chrono::milliseconds limit = kLongEnough) {
     const auto deadline = std::chrono::steady_clock::now() + limit;
-    while (read_some(deadline)) {
-    }
+    read_until(deadline);
     int status = 0;
     if (waitpid(pid_, &status, WNOHANG) != pid_)
       throw std::runtime_error("the program did not end; stdout: " + result_.out + result_.err);
