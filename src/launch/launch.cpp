@@ -134,7 +134,7 @@ int supervise_generations(const Run& run, MeetingPoint& meeting_point, Superviso
     if (!outcome.failure) return 0;
     const Failure& failure = *outcome.failure;
     if (failure.exception) show_log(run, failure.rank);
-    const bool again = failure.may_restart && !supervisor.interrupted() && generation < run.options.max_restarts;
+    const bool again = failure.may_restart && supervisor.interrupted_by() == 0 && generation < run.options.max_restarts;
     if (!again) {
       if (failure.exception) give_up(failure, generation);
       return failure.status;
@@ -168,7 +168,8 @@ int supervise(const RankMain& main, const LaunchOptions& options) {
                          .timeout = options.timeout});
   const Wait wait = [&](Clock::time_point deadline) {
     supervisor.wait_until(deadline);
-    if (supervisor.interrupted()) throw Error("interrupted while waiting for other machines");
+    if (const int number = supervisor.interrupted_by(); number != 0)
+      throw RankError("interrupted while waiting for other machines", run.first_rank(), 128 + number);
   };
   meeting_point.open(wait);
   const int status = supervise_generations(run, meeting_point, supervisor, wait);

@@ -2,6 +2,8 @@
 
 #include <launch/descriptor.hpp>
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -17,7 +19,7 @@ class RankOutput {
 
   /// Replaces stdout and stderr of the calling process. Returns a descriptor of the stdout of before.
   Descriptor take_over() const;
-  /// At most `count` of the last lines.
+  /// At most `count` of the last lines of this run.
   std::vector<std::string> last_lines(std::size_t count) const;
   /// Empty for memory.
   const std::filesystem::path& file() const noexcept { return file_; }
@@ -25,6 +27,7 @@ class RankOutput {
  private:
   std::filesystem::path file_;
   Descriptor output_;
+  off_t begin_ = 0;  // behind what earlier runs wrote
 };
 
 }  // namespace treadle

@@ -78,6 +78,9 @@ void Supervisor::take(const RankReport& report) {
   if (report.generation != generation_) return;
   ranks_.at(static_cast<std::size_t>(report.local_rank)).reported = true;
   const Failure failure = failure_of(report, global(report.local_rank));
+  // Whoever has said how it ended has nothing left to do.
+  if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& each) { return each.reported || each.ended; }))
+    kill_at_ = std::min(kill_at_, Clock::now() + options_.grace_time);
   if (report.kind != RankReport::Kind::finished || (report.status != 0 && !ended_by_us(report.status))) fail(failure);
 }
 
@@ -114,7 +117,7 @@ void Supervisor::take(const Nursery::News& news) {
   if (ended == options_.num_processes) {
     sweep();
   } else if (ended > 0) {
-    if (interrupted_) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace_time);
+    if (interrupted_by_ != 0) kill_at_ = std::min(kill_at_, Clock::now() + options_.grace_time);
     const bool stopped = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& each) { return each.stopped_by != 0; });
     lost_at_ = stopped ? std::min(lost_at_, Clock::now() + options_.timeout) : Clock::time_point::max();
   }
@@ -138,7 +141,7 @@ void Supervisor::take_end(Rank& rank, const Nursery::News& news) {
 
 bool Supervisor::ended_by_us(int status) {
   if (!sent_.contains(status - kSignalStatus)) return false;
-  if (interrupted_ && interrupted_status_ == 0) interrupted_status_ = status;
+  if (interrupted_by_ != 0 && interrupted_status_ == 0) interrupted_status_ = status;
   return true;
 }
 
@@ -179,7 +182,7 @@ void Supervisor::take_signal(int number) {
     nursery_.signal(SIGCONT);
     return;
   }
-  interrupted_ = true;
+  interrupted_by_ = number;
   if (!running_) return;
   told_to_end_ = true;
   sent_.insert(number);
@@ -226,7 +229,7 @@ Outcome Supervisor::decide() const {
     }
   }
   cause.text += stopped_note_;
-  cause.may_restart = cause.may_restart && !interrupted_;
+  cause.may_restart = cause.may_restart && interrupted_by_ == 0;
   return {.failure = cause};
 }
 

@@ -29,8 +29,8 @@ class Supervisor {
 
   /// Throws Error when the nursery was killed.
   Outcome run(std::int64_t generation);
-  /// A signal was passed on: what is running ends, and nothing is started again.
-  bool interrupted() const noexcept { return interrupted_; }
+  /// The signal by which the user ended the run, after which nothing is started again; 0 without one.
+  int interrupted_by() const noexcept { return interrupted_by_; }
   /// Takes what has come while nothing runs: a signal of the user ends a wait. Returns at `deadline`, or when there was one.
   void wait_until(Clock::time_point deadline);
 
@@ -71,7 +71,7 @@ class Supervisor {
   bool told_to_end_ = false;
   bool sweeping_ = false;
   bool swept_ = false;
-  bool interrupted_ = false;
+  int interrupted_by_ = 0;
 };
 
 }  // namespace treadle

@@ -2,6 +2,8 @@
 #include <tests/launch/program.hpp>
 #include <treadle/launch/held_port.hpp>
 
+#include <thread>
+
 #include <sys/prctl.h>
 
 namespace treadle {
@@ -194,6 +196,33 @@ TEST(Launch, SignalsReachEverybodyOnce) {
     EXPECT_EQ(process.finish().status, 128 + number);
     EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0 got 1", "rank 1 got 1", "rank 2 got 1"}));
   }
+}
+
+/// Waits until the kernel says that a process is in this state.
+void wait_for_state(pid_t pid, char state) {
+  const auto deadline = std::chrono::steady_clock::now() + RunningProcess::kLongEnough;
+  for (;;) {
+    const std::string text = read_text("/proc/" + std::to_string(pid) + "/stat");
+    if (text.at(text.rfind(')') + 2) == state) return;
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << text;
+    std::this_thread::yield();
+  }
+}
+
+TEST(Launch, CtrlZStopsAllAndAllGoOn) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  const pid_t rank = program.noted_pids("rank 1 pid").front();
+  process.signal(SIGTSTP);
+  wait_for_state(process.pid(), 'T');
+  wait_for_state(rank, 'T');
+  process.signal(SIGCONT);
+  wait_for_state(rank, 'S');
+  EXPECT_FALSE(contains(process.out(), "was stopped"));
+  kill(rank, SIGKILL);
+  EXPECT_EQ(process.finish().status, 137);
+  EXPECT_FALSE(contains(process.out(), "was stopped")) << process.out();
 }
 
 TEST(Launch, ASignalNeverRestarts) {
@@ -436,6 +465,16 @@ TEST(Meeting, ARankOfAMachineThatIsTakenIsRefused) {
   const std::string out = one.finish().out + another.finish().out;
   zero.finish();
   EXPECT_TRUE(contains(out, "machine_rank is 1, which another machine at " + meet + " has taken")) << out;
+}
+
+TEST(Launch, TheEndOfALogIsThatOfThisRun) {
+  const Program program;
+  const std::string logs = program.folder / "logs";
+  program.run({"--processes", "2", "--logs", logs, "logs"});
+  const ProcessResult result = program.run({"--processes", "2", "--logs", logs, "fail", "exception", "1"});
+  EXPECT_TRUE(contains(result.out, "The end of what rank 1 wrote (\"" + logs + "/rank_1.out\"):\n    the last words of rank 1\n"))
+      << result.out;
+  EXPECT_TRUE(contains(read_text(logs + "/rank_1.out"), "cry of rank 1")) << "the file of the earlier run goes on";
 }
 
 TEST(Launch, RanksThatDisagreeAreNamed) {

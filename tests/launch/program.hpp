@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tests/support/no_thread_sanitizer.hpp>
 #include <tests/support/running_process.hpp>
 #include <tests/support/temporary_folder.hpp>
 

@@ -1,0 +1,203 @@
+// `treadle train` with many processes: ours, those of others, two machines; failures, signals and restarts.
+#include <tests/app/command.hpp>
+#include <tests/support/no_thread_sanitizer.hpp>
+#include <tests/support/running_process.hpp>
+#include <treadle/checkpoint/file.hpp>
+#include <treadle/launch/held_port.hpp>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace treadle {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+Value model_in(const std::string& file) { return load_checkpoint_file(file).as_dict().at("model"); }
+
+std::string free_url() { return "tcp://127.0.0.1:" + std::to_string(find_free_port().port()); }
+
+struct Run {
+  Command command;
+  std::pair<std::string, std::string> mark = new_mark();
+
+  ProcessResult run(std::vector<std::string> rest) const {
+    RunningProcess process(command.words(std::move(rest)), {mark});
+    return process.finish(std::chrono::minutes(3));
+  }
+  Value weights() const { return model_in(command.output + "/model_final.pth"); }
+  bool nothing_left() const { return none_left(mark); }
+  /// The process of rank `rank`.
+  pid_t rank(int rank) const {
+    for (const pid_t pid : processes_marked(mark.first + "=" + mark.second)) {
+      if (read_text("/proc/" + std::to_string(pid) + "/comm") == "treadle:" + std::to_string(rank) + "\n") return pid;
+    }
+    return 0;
+  }
+};
+
+TEST(Distributed, TwoProcessesTrainOnce) {
+  const Run run;
+  const ProcessResult result = run.run({"--num-gpus", "2"});
+  ASSERT_EQ(result.status, 0) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out, "| classification/accuracy ")) << result.out;
+  EXPECT_TRUE(contains(result.out, "| classification/num_samples   |           64 |")) << result.out;
+  // Said once, by the main process.
+  EXPECT_EQ(result.out.find("Trained 30 iterations"), result.out.rfind("Trained 30 iterations"));
+  EXPECT_TRUE(contains(result.out, "train --config-file " + run.command.config + " --num-processes 2 --resume"));
+  std::vector<std::int64_t> iterations;
+  for (const std::string& line : lines_of(read_text(run.command.output + "/metrics.json"))) {
+    iterations.push_back(nlohmann::json::parse(line).at("iteration").get<std::int64_t>());
+  }
+  EXPECT_EQ(iterations, (std::vector<std::int64_t>{19, 29}));
+  EXPECT_TRUE(contains(read_text(run.command.output + "/rank_1.out"), "Random seed of this process: 4"));
+  EXPECT_TRUE(contains(read_text(run.command.output + "/log.txt.rank1"), "Random seed of this process: 4"));
+  EXPECT_TRUE(run.nothing_left());
+}
+
+TEST(Distributed, TorchrunAndTwoMachinesGiveTheWeightsOfOurProcesses) {
+  const fs::path torchrun = fs::path(TREADLE_SOURCE_DIR) / ".venv/bin/torchrun";
+  const Run ours, machines;
+  ASSERT_EQ(ours.run({"--num-processes", "2"}).status, 0);
+
+  const std::string url = free_url();
+  const auto machine = [&](const std::string& rank) {
+    return std::make_unique<RunningProcess>(
+        machines.command.words({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url}), std::map{machines.mark});
+  };
+  const auto second = machine("1"), first = machine("0");
+  EXPECT_EQ(first->finish().status, 0) << first->out();
+  EXPECT_EQ(second->finish().status, 0) << second->out();
+  EXPECT_TRUE(identical(ours.weights(), machines.weights()));
+
+  const Run alone;
+  ASSERT_EQ(alone.run({}).status, 0);
+  EXPECT_FALSE(identical(ours.weights(), alone.weights())) << "two processes draw other random numbers than one";
+
+  if (!fs::exists(torchrun)) GTEST_SKIP() << "no torchrun in .venv to compare with";
+  const Run theirs;
+  std::vector<std::string> words = {
+      torchrun.string(), "--no-python", "--nproc-per-node", "2", "--master-port", std::to_string(find_free_port().port())};
+  const auto own = theirs.command.words({});
+  words.insert(words.end(), own.begin(), own.end());
+  RunningProcess process(words, std::map{theirs.mark});
+  const ProcessResult result = process.finish(std::chrono::minutes(3));
+  ASSERT_EQ(result.status, 0) << result.out << result.err;
+  EXPECT_TRUE(identical(ours.weights(), theirs.weights()));
+}
+
+TEST(Distributed, CtrlCSavesOnceAndResumeGivesTheSameBits) {
+  const Run whole, stopped;
+  ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);
+  RunningProcess process(stopped.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}), {stopped.mark});
+  process.wait_for("iter: 19");
+  process.signal(SIGINT);
+  const ProcessResult first = process.finish();
+  ASSERT_EQ(first.status, 130) << first.out << first.err;
+  EXPECT_TRUE(contains(first.out, "the state is saved")) << first.out;
+  EXPECT_TRUE(contains(first.out, "--num-processes 2 --resume SOLVER.MAX_ITER 60")) << first.out;
+  EXPECT_EQ(first.out.find("finishing this step"), first.out.rfind("finishing this step"));
+  EXPECT_FALSE(fs::exists(stopped.command.output + "/model_final.pth"));
+  ASSERT_EQ(stopped.run({"--num-processes", "2", "--resume", "SOLVER.MAX_ITER", "60"}).status, 0);
+  EXPECT_TRUE(identical(whole.weights(), stopped.weights()));
+  EXPECT_TRUE(stopped.nothing_left());
+}
+
+TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
+  const Run whole, broken;
+  ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);
+  // An earlier run in the folder is not what a restart goes on with.
+  ASSERT_EQ(broken.run({"--num-processes", "2", "SOLVER.MAX_ITER", "3"}).status, 0);
+  RunningProcess process(broken.command.words({"--num-processes", "2", "--max-restarts", "2", "SOLVER.MAX_ITER", "60"}),
+                         {broken.mark});
+  process.wait_for("Full config");
+  kill(broken.rank(1), SIGKILL);
+  process.wait_for("(1 of 2 restarts)");
+  process.wait_for("iter: 39");
+  kill(broken.rank(0), SIGKILL);
+  const ProcessResult result = process.finish(std::chrono::minutes(3));
+  ASSERT_EQ(result.status, 0) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out, "rank 1: killed by signal 9 (SIGKILL); all ranks are started again (1 of 2 restarts)"))
+      << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 0: killed by signal 9 (SIGKILL); all ranks are started again (2 of 2 restarts)"))
+      << result.out;
+  EXPECT_TRUE(identical(whole.weights(), broken.weights()));
+  EXPECT_EQ(lines_of(read_text(broken.command.output + "/metrics.json")).size(), 3u);
+  EXPECT_TRUE(broken.nothing_left());
+}
+
+TEST(Distributed, ErrorsAreOneLineThatNamesTheRank) {
+  const Run run;
+  const ProcessResult batch = run.run({"--num-processes", "3"});
+  EXPECT_EQ(batch.status, 1);
+  EXPECT_TRUE(contains(batch.err, "SOLVER.IMS_PER_BATCH")) << batch.err;
+  EXPECT_TRUE(contains(batch.err, "multiple of the number of ranks, 3, found 16")) << batch.err;
+  EXPECT_EQ(lines_of(batch.err).size(), 1u) << batch.err;
+  EXPECT_TRUE(run.nothing_left());
+
+  RunningProcess process(run.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "100000"}), {run.mark});
+  process.wait_for("iter: 19");
+  kill(run.rank(1), SIGKILL);
+  const ProcessResult killed = process.finish();
+  EXPECT_EQ(killed.status, 137);
+  EXPECT_EQ(killed.err, "treadle: error: rank 1: killed by signal 9 (SIGKILL)\n");
+  EXPECT_TRUE(contains(killed.out, "The end of what rank 1 wrote (\"" + run.command.output + "/rank_1.out\")")) << killed.out;
+}
+
+TEST(Distributed, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
+  const Run run;
+  RunningProcess process(run.command.words({"--num-processes", "2", "--dist-timeout", "2", "SOLVER.MAX_ITER", "100000"}),
+                         {run.mark});
+  process.wait_for("iter: 19");
+  kill(run.rank(1), SIGSTOP);
+  const ProcessResult result = process.finish();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.err, "rank 1 was stopped by signal 19 (SIGSTOP)")) << result.err;
+  EXPECT_TRUE(run.nothing_left());
+}
+
+TEST(Distributed, MachinesWithDifferentConfigsAreToldWhichAndWhat) {
+  const Run run;
+  const std::string url = free_url();
+  const auto machine = [&](const std::string& rank, const std::string& rate) {
+    return std::make_unique<RunningProcess>(
+        run.command.words({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url, "SOLVER.BASE_LR", rate}),
+        std::map{run.mark});
+  };
+  const auto first = machine("0", "0.05"), second = machine("1", "0.5");
+  for (RunningProcess* each : {first.get(), second.get()}) {
+    const ProcessResult result = each->finish();
+    EXPECT_EQ(result.status, 1);
+    EXPECT_TRUE(contains(result.err,
+                         "rank 1 was started with another config than rank 0: SOLVER.BASE_LR is 0.5 there and 0.05 on "
+                         "rank 0"))
+        << result.err << result.out;
+  }
+}
+
+TEST(Distributed, WrongNumbersAreSaid) {
+  const Run run;
+  const ProcessResult machine = run.run({"--num-machines", "2", "--machine-rank", "2", "--dist-url", "tcp://localhost:1"});
+  EXPECT_EQ(machine.status, 1);
+  EXPECT_TRUE(contains(machine.err, "machine_rank is 2; a number from 0 to num_machines - 1 is needed")) << machine.err;
+  EXPECT_TRUE(contains(run.run({"--num-processes", "0"}).err, "num_processes is 0"));
+  EXPECT_TRUE(contains(run.run({"--num-machines", "2"}).err, "several machines need an address"));
+  EXPECT_EQ(run.run({"--num-processes", "two"}).status, 2);
+  EXPECT_EQ(run.run({"--dist-timeout", "0"}).status, 2);
+}
+
+TEST(Distributed, EvaluatesWithManyProcesses) {
+  const Run run;
+  ASSERT_EQ(run.run({"SOLVER.MAX_ITER", "10"}).status, 0);
+  const auto table = [](const std::string& out) { return out.substr(std::min(out.size(), out.find("+--"))); };
+  const ProcessResult alone = run.run({"--eval-only", "--resume"});
+  const ProcessResult many = run.run({"--eval-only", "--resume", "--num-processes", "3"});
+  EXPECT_EQ(many.status, 0) << many.out << many.err;
+  EXPECT_TRUE(contains(many.out, "| classification/num_samples   |           64 |")) << many.out;
+  EXPECT_EQ(table(alone.out), table(many.out));
+}
+
+}  // namespace
+}  // namespace treadle
