@@ -97,7 +97,9 @@ int run_rank(const Run& run, int local_rank, std::int64_t generation) {
     report.kind = lost_others(exception)      ? RankReport::Kind::lost_others
                   : wrong_settings(exception) ? RankReport::Kind::wrong_settings
                                               : RankReport::Kind::failed;
-    if (rank != 0) std::fprintf(stderr, "%s\n", report.text.c_str());
+    // The launcher tells it to the user.
+    echo_warnings(-1, "");
+    if (rank != 0) log_error(report.text);
   }
   report.time = Clock::now();
   run.reports.send(report);

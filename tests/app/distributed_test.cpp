@@ -19,12 +19,14 @@ Value model_in(const std::string& file) { return load_checkpoint_file(file).as_d
 
 std::string free_url() { return "tcp://127.0.0.1:" + std::to_string(find_free_port().port()); }
 
-struct Run {
+/// A run in a folder of its own, whose processes bear a mark.
+struct Trained {
   Command command;
   std::pair<std::string, std::string> mark = new_mark();
 
+  std::map<std::string, std::string> environment() const { return {mark}; }
   ProcessResult run(std::vector<std::string> rest) const {
-    RunningProcess process(command.words(std::move(rest)), {mark});
+    RunningProcess process(command.words(std::move(rest)), environment());
     return process.finish(std::chrono::minutes(3));
   }
   Value weights() const { return model_in(command.output + "/model_final.pth"); }
@@ -39,7 +41,7 @@ struct Run {
 };
 
 TEST(Distributed, TwoProcessesTrainOnce) {
-  const Run run;
+  const Trained run;
   const ProcessResult result = run.run({"--num-gpus", "2"});
   ASSERT_EQ(result.status, 0) << result.out << result.err;
   EXPECT_TRUE(contains(result.out, "| classification/accuracy ")) << result.out;
@@ -59,39 +61,39 @@ TEST(Distributed, TwoProcessesTrainOnce) {
 
 TEST(Distributed, TorchrunAndTwoMachinesGiveTheWeightsOfOurProcesses) {
   const fs::path torchrun = fs::path(TREADLE_SOURCE_DIR) / ".venv/bin/torchrun";
-  const Run ours, machines;
+  const Trained ours, machines;
   ASSERT_EQ(ours.run({"--num-processes", "2"}).status, 0);
 
   const std::string url = free_url();
   const auto machine = [&](const std::string& rank) {
     return std::make_unique<RunningProcess>(
-        machines.command.words({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url}), std::map{machines.mark});
+        machines.command.words({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url}), machines.environment());
   };
   const auto second = machine("1"), first = machine("0");
   EXPECT_EQ(first->finish().status, 0) << first->out();
   EXPECT_EQ(second->finish().status, 0) << second->out();
   EXPECT_TRUE(identical(ours.weights(), machines.weights()));
 
-  const Run alone;
+  const Trained alone;
   ASSERT_EQ(alone.run({}).status, 0);
   EXPECT_FALSE(identical(ours.weights(), alone.weights())) << "two processes draw other random numbers than one";
 
   if (!fs::exists(torchrun)) GTEST_SKIP() << "no torchrun in .venv to compare with";
-  const Run theirs;
+  const Trained theirs;
   std::vector<std::string> words = {
       torchrun.string(), "--no-python", "--nproc-per-node", "2", "--master-port", std::to_string(find_free_port().port())};
   const auto own = theirs.command.words({});
   words.insert(words.end(), own.begin(), own.end());
-  RunningProcess process(words, std::map{theirs.mark});
+  RunningProcess process(words, theirs.environment());
   const ProcessResult result = process.finish(std::chrono::minutes(3));
   ASSERT_EQ(result.status, 0) << result.out << result.err;
   EXPECT_TRUE(identical(ours.weights(), theirs.weights()));
 }
 
 TEST(Distributed, CtrlCSavesOnceAndResumeGivesTheSameBits) {
-  const Run whole, stopped;
+  const Trained whole, stopped;
   ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);
-  RunningProcess process(stopped.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}), {stopped.mark});
+  RunningProcess process(stopped.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}), stopped.environment());
   process.wait_for("iter: 19");
   process.signal(SIGINT);
   const ProcessResult first = process.finish();
@@ -106,12 +108,12 @@ TEST(Distributed, CtrlCSavesOnceAndResumeGivesTheSameBits) {
 }
 
 TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
-  const Run whole, broken;
+  const Trained whole, broken;
   ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);
   // An earlier run in the folder is not what a restart goes on with.
   ASSERT_EQ(broken.run({"--num-processes", "2", "SOLVER.MAX_ITER", "3"}).status, 0);
   RunningProcess process(broken.command.words({"--num-processes", "2", "--max-restarts", "2", "SOLVER.MAX_ITER", "60"}),
-                         {broken.mark});
+                         broken.environment());
   process.wait_for("Full config");
   kill(broken.rank(1), SIGKILL);
   process.wait_for("(1 of 2 restarts)");
@@ -129,7 +131,7 @@ TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
 }
 
 TEST(Distributed, ErrorsAreOneLineThatNamesTheRank) {
-  const Run run;
+  const Trained run;
   const ProcessResult batch = run.run({"--num-processes", "3"});
   EXPECT_EQ(batch.status, 1);
   EXPECT_TRUE(contains(batch.err, "SOLVER.IMS_PER_BATCH")) << batch.err;
@@ -137,7 +139,7 @@ TEST(Distributed, ErrorsAreOneLineThatNamesTheRank) {
   EXPECT_EQ(lines_of(batch.err).size(), 1u) << batch.err;
   EXPECT_TRUE(run.nothing_left());
 
-  RunningProcess process(run.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "100000"}), {run.mark});
+  RunningProcess process(run.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "100000"}), run.environment());
   process.wait_for("iter: 19");
   kill(run.rank(1), SIGKILL);
   const ProcessResult killed = process.finish();
@@ -147,9 +149,9 @@ TEST(Distributed, ErrorsAreOneLineThatNamesTheRank) {
 }
 
 TEST(Distributed, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
-  const Run run;
+  const Trained run;
   RunningProcess process(run.command.words({"--num-processes", "2", "--dist-timeout", "2", "SOLVER.MAX_ITER", "100000"}),
-                         {run.mark});
+                         run.environment());
   process.wait_for("iter: 19");
   kill(run.rank(1), SIGSTOP);
   const ProcessResult result = process.finish();
@@ -159,12 +161,12 @@ TEST(Distributed, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
 }
 
 TEST(Distributed, MachinesWithDifferentConfigsAreToldWhichAndWhat) {
-  const Run run;
+  const Trained run;
   const std::string url = free_url();
   const auto machine = [&](const std::string& rank, const std::string& rate) {
     return std::make_unique<RunningProcess>(
         run.command.words({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url, "SOLVER.BASE_LR", rate}),
-        std::map{run.mark});
+        run.environment());
   };
   const auto first = machine("0", "0.05"), second = machine("1", "0.5");
   for (RunningProcess* each : {first.get(), second.get()}) {
@@ -178,7 +180,7 @@ TEST(Distributed, MachinesWithDifferentConfigsAreToldWhichAndWhat) {
 }
 
 TEST(Distributed, WrongNumbersAreSaid) {
-  const Run run;
+  const Trained run;
   const ProcessResult machine = run.run({"--num-machines", "2", "--machine-rank", "2", "--dist-url", "tcp://localhost:1"});
   EXPECT_EQ(machine.status, 1);
   EXPECT_TRUE(contains(machine.err, "machine_rank is 2; a number from 0 to num_machines - 1 is needed")) << machine.err;
@@ -189,7 +191,7 @@ TEST(Distributed, WrongNumbersAreSaid) {
 }
 
 TEST(Distributed, EvaluatesWithManyProcesses) {
-  const Run run;
+  const Trained run;
   ASSERT_EQ(run.run({"SOLVER.MAX_ITER", "10"}).status, 0);
   const auto table = [](const std::string& out) { return out.substr(std::min(out.size(), out.find("+--"))); };
   const ProcessResult alone = run.run({"--eval-only", "--resume"});

@@ -1,0 +1,152 @@
+// Where processes meet: addresses that are wrong, machines that do not come, ranks that something else has started.
+#include <tests/launch/program.hpp>
+#include <treadle/launch/held_port.hpp>
+
+namespace treadle {
+namespace {
+
+std::map<std::string, std::string> torchrun_variables(int rank, const std::string& port) {
+  return {{"RANK", std::to_string(rank)}, {"WORLD_SIZE", "2"},          {"LOCAL_RANK", std::to_string(rank)},
+          {"LOCAL_WORLD_SIZE", "2"},      {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", port}};
+}
+std::map<std::string, std::string> srun_variables(int rank, const std::string& job) {
+  return {{"SLURM_PROCID", std::to_string(rank)},
+          {"SLURM_STEP_NUM_TASKS", "2"},
+          {"SLURM_LOCALID", std::to_string(rank)},
+          {"SLURM_NODEID", "0"},
+          {"SLURM_STEP_TASKS_PER_NODE", "2"},
+          {"SLURM_STEP_NODELIST", "localhost"},
+          {"SLURM_JOB_ID", job}};
+}
+std::map<std::string, std::string> mpirun_variables(int rank) {
+  return {{"OMPI_COMM_WORLD_RANK", std::to_string(rank)},
+          {"OMPI_COMM_WORLD_SIZE", "2"},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(rank)},
+          {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+}
+
+TEST(StartedByOthers, RanksFindEachOtherAndNothingIsSpawned) {
+  const std::string port = std::to_string(find_free_port().port());
+  const std::string job = std::to_string(getpid());
+  for (const std::string by : {"torchrun", "srun", "mpirun"}) {
+    const Program program;
+    const auto start = [&](int rank) {
+      const auto variables = by == "torchrun" ? torchrun_variables(rank, port)
+                             : by == "srun"   ? srun_variables(rank, job)
+                                              : mpirun_variables(rank);
+      std::vector<std::string> words = {"logs_and_exchange", program.file};
+      if (by == "mpirun") words.insert(words.begin(), {"--url", "tcp://127.0.0.1:" + port});
+      return std::make_unique<RunningProcess>(Program::words(words), program.environment(variables));
+    };
+    const auto second = start(1), first = start(0);
+    const ProcessResult end = first->finish(), other = second->finish();
+    EXPECT_EQ(end.status, 0) << by << end.out << end.err;
+    EXPECT_EQ(other.status, 0) << by << other.out << other.err;
+    EXPECT_EQ(notes(program.file),
+              (std::vector<std::string>{"children 0", "children 0", "rank 0/2 local 0/2 generation 0 heard 0 10",
+                                        "rank 1/2 local 1/2 generation 0 heard 0 10"}));
+    EXPECT_TRUE(contains(other.out, "[rank 1] WARNING: worry of rank 1")) << other.out;
+  }
+}
+
+TEST(StartedByOthers, MpirunNeedsAnAddress) {
+  const Program program;
+  const ProcessResult result = program.run({"exchange", program.file}, mpirun_variables(0));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "--dist-url tcp://HOST:PORT")) << result.out;
+}
+
+TEST(StartedByOthers, ManyLaunchersOfManyProcessesAreRefused) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "2", "exchange", program.file}, torchrun_variables(0, "29500"));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "torchrun started this process as one of 2")) << result.out;
+}
+
+TEST(StartedByOthers, OneLauncherForEachMachineIsNot) {
+  const Program program;
+  const std::string port = std::to_string(find_free_port().port());
+  const auto start = [&](int rank) {
+    return std::make_unique<RunningProcess>(Program::words({"--processes", "2", "--machines", "2", "--machine-rank",
+                                                            std::to_string(rank), "--url", "env://", "exchange", program.file}),
+                                            program.environment(torchrun_variables(rank, port)));
+  };
+  const auto first = start(0), second = start(1);
+  EXPECT_EQ(first->finish().status, 0) << first->out();
+  EXPECT_EQ(second->finish().status, 0) << second->out();
+  EXPECT_EQ(notes(program.file).size(), 4u);
+}
+
+TEST(Meeting, APortInUseIsSaidAtOnce) {
+  const Program program;
+  const HeldPort busy = find_free_port();
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(busy.port());
+  const ProcessResult result = program.run({"--processes", "2", "--url", url, "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "cannot listen on \"" + url + "\": Address already in use")) << result.out;
+}
+
+TEST(Meeting, AnAddressThatCannotBeReachedIsShownWithinTheTimeLimit) {
+  const std::string closed = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  for (const std::string& url : {closed, std::string("tcp://no-such-host.invalid:29500")}) {
+    const Program program;
+    const ProcessResult result = program.run({"--processes", "2", "--machines", "2", "--machine-rank", "1", "--timeout", "500",
+                                              "--url", url, "exchange", program.file});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_TRUE(contains(result.out, "nothing can be reached at " + url + " within 0.5 s: ")) << result.out;
+    EXPECT_TRUE(program.nothing_left());
+  }
+  const Program program;
+  auto variables = torchrun_variables(1, "1");
+  variables["MASTER_PORT"] = closed.substr(closed.rfind(':') + 1);
+  const ProcessResult result = program.run({"--timeout", "500", "exchange", program.file}, variables);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "nothing can be reached at " + closed)) << result.out;
+}
+
+TEST(Meeting, AMachineThatDoesNotComeIsNamedWithinTheTimeLimit) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const ProcessResult result = program.run(
+      {"--processes", "2", "--machines", "2", "--timeout", "1000", "--grace", "0", "--url", url, "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, url)) << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 2") || contains(result.out, "ranks 2 and 3") || contains(result.out, "machine 1"))
+      << result.out;
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Meeting, MachinesWithOtherNumbersAreNamed) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const auto machine = [&](const std::string& processes, const std::string& rank) {
+    return Program::words({"--processes", processes, "--machines", "2", "--machine-rank", rank, "--timeout", "1000", "--grace",
+                           "0", "--url", url, "exchange", program.file});
+  };
+  RunningProcess first(machine("1", "0"), program.environment());
+  RunningProcess second(machine("2", "1"), program.environment());
+  const ProcessResult result = second.finish();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out,
+                       "machine 1 was started for 2 processes on each of 2 machines, 0 restarts; machine 0 for 1 "
+                       "processes on each of 2 machines, 0 restarts"))
+      << result.out;
+  EXPECT_EQ(first.finish().status, 1);
+}
+
+TEST(Meeting, ARankOfAMachineThatIsTakenIsRefused) {
+  const Program program;
+  const std::string meet = "file://" + (program.folder / "meet");
+  const auto machine = [&](const std::string& rank) {
+    return Program::words({"--machines", "3", "--machine-rank", rank, "--timeout", "1500", "--grace", "0", "--url", meet,
+                           "exchange", program.file});
+  };
+  RunningProcess zero(machine("0"), program.environment());
+  RunningProcess one(machine("1"), program.environment()), another(machine("1"), program.environment());
+  const std::string out = one.finish().out + another.finish().out;
+  zero.finish();
+  EXPECT_TRUE(contains(out, "machine_rank is 1, which another machine at " + meet + " has taken")) << out;
+}
+
+}  // namespace
+}  // namespace treadle
