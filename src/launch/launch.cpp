@@ -8,6 +8,7 @@
 #include <treadle/launch/launch.hpp>
 #include <treadle/launch/started_rank.hpp>
 
+#include <c10/util/Logging.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -51,6 +52,22 @@ bool wrong_settings(const std::exception_ptr& exception) {
     return false;
   }
 }
+
+/// Errors alone of what LibTorch says on stderr about connections: every failure there becomes an exception here, which says
+/// more. Who has set TORCH_CPP_LOG_LEVEL gets what it asks for.
+class QuietConnections {
+ public:
+  QuietConnections() : before_(FLAGS_caffe2_log_level) {
+    constexpr int errors_alone = 2;
+    if (!read_environment("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = errors_alone;
+  }
+  ~QuietConnections() { FLAGS_caffe2_log_level = before_; }
+  QuietConnections(const QuietConnections&) = delete;
+  QuietConnections& operator=(const QuietConnections&) = delete;
+
+ private:
+  int before_;
+};
 
 /// What the launcher has made before it forks, and every process below it finds in its memory.
 struct Run {
@@ -151,6 +168,7 @@ int supervise(const RankMain& main, const LaunchOptions& options) {
     throw Error(
         fmt::format("launch() forks and must come before any thread is started, and this process has {} of them", threads));
   }
+  const QuietConnections quiet;
   MeetingPoint meeting_point(options);
   ReportChannel reports;
   Run run{.main = main, .options = options, .meeting_point = meeting_point, .reports = reports, .outputs = {}};

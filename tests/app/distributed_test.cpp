@@ -53,7 +53,7 @@ TEST(Distributed, TwoProcessesTrainOnce) {
   for (const std::string& line : lines_of(read_text(run.command.output + "/metrics.json"))) {
     iterations.push_back(nlohmann::json::parse(line).at("iteration").get<std::int64_t>());
   }
-  EXPECT_EQ(iterations, (std::vector<std::int64_t>{19, 29}));
+  EXPECT_EQ(iterations, (std::vector<std::int64_t>{19, 29, 30}));
   EXPECT_TRUE(contains(read_text(run.command.output + "/rank_1.out"), "Random seed of this process: 4"));
   EXPECT_TRUE(contains(read_text(run.command.output + "/log.txt.rank1"), "Random seed of this process: 4"));
   EXPECT_TRUE(run.nothing_left());
@@ -111,7 +111,7 @@ TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
   const Trained whole, broken;
   ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);
   // An earlier run in the folder is not what a restart goes on with.
-  ASSERT_EQ(broken.run({"--num-processes", "2", "SOLVER.MAX_ITER", "3"}).status, 0);
+  ASSERT_EQ(broken.run({"--num-processes", "2", "SOLVER.MAX_ITER", "10"}).status, 0);
   RunningProcess process(broken.command.words({"--num-processes", "2", "--max-restarts", "2", "SOLVER.MAX_ITER", "60"}),
                          broken.environment());
   process.wait_for("Full config");
@@ -126,7 +126,8 @@ TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
   EXPECT_TRUE(contains(result.out, "rank 0: killed by signal 9 (SIGKILL); all ranks are started again (2 of 2 restarts)"))
       << result.out;
   EXPECT_TRUE(identical(whole.weights(), broken.weights()));
-  EXPECT_EQ(lines_of(read_text(broken.command.output + "/metrics.json")).size(), 3u);
+  const auto count = [](const Trained& run) { return lines_of(read_text(run.command.output + "/metrics.json")).size(); };
+  EXPECT_EQ(count(broken), count(whole));
   EXPECT_TRUE(broken.nothing_left());
 }
 
