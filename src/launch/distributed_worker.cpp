@@ -3,6 +3,7 @@
 #include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/comm/comm.hpp>
 #include <treadle/comm/process_group.hpp>
 
 #include <ATen/Parallel.h>
@@ -47,6 +48,14 @@ void take_device(int local_rank) {
   if (accelerator_count() <= local_rank) return;
   const c10::Device device = default_device(local_rank);
   c10::impl::getDeviceGuardImpl(device.type())->setDevice(device);
+}
+
+/// Machines with unequal numbers of processes, which only others start, have no groups of their own.
+void make_local_group(Group& group) {
+  const List sizes = group.all_gather(Value(static_cast<std::int64_t>(group.get_local_size())));
+  const bool equal =
+      std::all_of(sizes.begin(), sizes.end(), [&](const Value& size) { return size.as_int() == group.get_local_size(); });
+  if (equal) create_local_process_group(group, group.get_local_size());
 }
 
 void share_cores(int local_size) {
@@ -110,6 +119,7 @@ int distributed_worker(const RankMain& main, const WorkerPlace& place, std::shar
   group = join(place);
   // The group of a process alone is as new as the process.
   while (group->generation() < place.generation) group->rebuild();
+  make_local_group(*group);
   take_device(place.local_rank);
   group->synchronize();
   return main(group);

@@ -19,8 +19,9 @@ struct WorkerPlace {
   std::chrono::milliseconds timeout{};
 };
 
-/// Joins the group, takes the device of this local rank where there is one, and its share of the cores unless OMP_NUM_THREADS is
-/// set, waits for the others, and then runs `main`. `group` is set as soon as there is one. Errors of joining show the address.
+/// Joins the group, makes the group of this machine, takes the device of this local rank where there is one, and its share of the
+/// cores unless OMP_NUM_THREADS is set, waits for the others, and then runs `main`. `group` is set as soon as there is one.
+/// Errors of joining show the address.
 int distributed_worker(const RankMain& main, const WorkerPlace& place, std::shared_ptr<Group>& group);
 
 /// The same in a process that something else has started; rank 0 serves the store unless that exists.

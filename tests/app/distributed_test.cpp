@@ -151,7 +151,7 @@ TEST(Distributed, ErrorsAreOneLineThatNamesTheRank) {
 
 TEST(Distributed, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
   const Trained run;
-  RunningProcess process(run.command.words({"--num-processes", "2", "--dist-timeout", "2", "SOLVER.MAX_ITER", "100000"}),
+  RunningProcess process(run.command.words({"--num-processes", "2", "--dist-timeout", "5", "SOLVER.MAX_ITER", "100000"}),
                          run.environment());
   process.wait_for("iter: 19");
   kill(run.rank(1), SIGSTOP);

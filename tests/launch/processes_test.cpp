@@ -9,9 +9,9 @@ TEST(Launch, EveryRankKnowsItsPlaceAndHearsTheOthers) {
   const Program program;
   const ProcessResult result = program.run({"--processes", "3", "exchange", program.file});
   EXPECT_EQ(result.status, 0) << result.out << result.err;
-  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0/3 local 0/3 generation 0 heard 0 10 20",
-                                                           "rank 1/3 local 1/3 generation 0 heard 0 10 20",
-                                                           "rank 2/3 local 2/3 generation 0 heard 0 10 20"}));
+  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0/3 local 0/3 generation 0 heard 0 10 20 locally 0 10 20",
+                                                           "rank 1/3 local 1/3 generation 0 heard 0 10 20 locally 0 10 20",
+                                                           "rank 2/3 local 2/3 generation 0 heard 0 10 20 locally 0 10 20"}));
   EXPECT_TRUE(program.nothing_left());
 }
 
@@ -26,10 +26,10 @@ TEST(Launch, TwoMachinesOnTheLoopbackMakeOneGroup) {
   RunningProcess first(machine("0"), program.environment());
   EXPECT_EQ(first.finish().status, 0);
   EXPECT_EQ(second.finish().status, 0);
-  EXPECT_EQ(notes(program.file),
-            (std::vector<std::string>{
-                "rank 0/4 local 0/2 generation 0 heard 0 10 20 30", "rank 1/4 local 1/2 generation 0 heard 0 10 20 30",
-                "rank 2/4 local 0/2 generation 0 heard 0 10 20 30", "rank 3/4 local 1/2 generation 0 heard 0 10 20 30"}));
+  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0/4 local 0/2 generation 0 heard 0 10 20 30 locally 0 10",
+                                                           "rank 1/4 local 1/2 generation 0 heard 0 10 20 30 locally 0 10",
+                                                           "rank 2/4 local 0/2 generation 0 heard 0 10 20 30 locally 20 30",
+                                                           "rank 3/4 local 1/2 generation 0 heard 0 10 20 30 locally 20 30"}));
 }
 
 TEST(Launch, AFileServesAsMeetingPointAndGoesAway) {
@@ -97,7 +97,7 @@ TEST(Launch, TheFirstToFailDecidesAndItsErrorIsShown) {
 
 TEST(Launch, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
   const Program program;
-  const ProcessResult result = program.run({"--processes", "3", "--timeout", "1500", "fail", "stop", "2"});
+  const ProcessResult result = program.run({"--processes", "3", "--timeout", "4000", "fail", "stop", "2"});
   EXPECT_EQ(result.status, 1) << result.out;
   EXPECT_TRUE(contains(result.out, "rank 2 was stopped by signal 19 (SIGSTOP)")) << result.out;
   EXPECT_TRUE(contains(result.out.substr(result.out.find("RankError")), "rank 2")) << result.out;
@@ -106,9 +106,9 @@ TEST(Launch, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
 
 TEST(Launch, ARankThatStopsWhenTheOthersHaveEndedIsNamedToo) {
   const Program program;
-  const ProcessResult result = program.run({"--processes", "2", "--timeout", "1000", "early_end"});
+  const ProcessResult result = program.run({"--processes", "2", "--timeout", "3000", "early_end"});
   EXPECT_EQ(result.status, 1);
-  EXPECT_TRUE(contains(result.out, "RankError of rank 1: rank 1: did not end within 1 s after the others")) << result.out;
+  EXPECT_TRUE(contains(result.out, "RankError of rank 1: rank 1: did not end within 3 s after the others")) << result.out;
   EXPECT_TRUE(program.nothing_left());
 }
 

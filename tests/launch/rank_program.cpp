@@ -1,6 +1,7 @@
 // A program for the tests of launch(): `rank_program [--option value]… ACTION [argument]…`. Every rank does what ACTION says.
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/comm/comm.hpp>
 #include <treadle/launch.hpp>
 
 #include <fcntl.h>
@@ -91,6 +92,10 @@ int exchange(Group& group) {
                           std::to_string(group.generation());
   std::string line = "rank " + own + " heard";
   for (const Value& each : group.all_gather(Value(static_cast<std::int64_t>(group.get_rank() * 10)))) {
+    line += " " + std::to_string(each.as_int());
+  }
+  line += " locally";
+  for (const Value& each : get_local_process_group(group)->all_gather(Value(static_cast<std::int64_t>(group.get_rank() * 10)))) {
     line += " " + std::to_string(each.as_int());
   }
   note(line);
