@@ -9,9 +9,15 @@ namespace treadle {
 
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments) {
   command.add_option("--config-file", arguments.config_file, "YAML file of settings")->type_name("FILE");
-  command.add_option("overrides", arguments.overrides, "settings that replace those of the file: KEY VALUE KEY VALUE …")
-      ->type_name("KEY VALUE");
-  command.positionals_at_end();
+  // No positional option: CLI11 would take a value in brackets, such as a list, apart.
+  command.allow_extras();
+  command.description(command.get_description() + "\nKEY VALUE KEY VALUE … are settings that replace those of the file.");
+  command.parse_complete_callback([&command, &arguments] {
+    arguments.overrides = command.remaining();
+    for (std::size_t key = 0; key < arguments.overrides.size(); key += 2) {
+      if (arguments.overrides[key].starts_with("-")) throw CLI::ExtrasError(command.get_name(), {arguments.overrides[key]});
+    }
+  });
 }
 
 Config read_config(const ConfigArguments& arguments) {

@@ -1,12 +1,12 @@
 #include <app/checkpoint_leaves.hpp>
 #include <app/inspect_command.hpp>
-#include <base/sha256.hpp>
+#include <app/terminal.hpp>
+#include <app/value_json.hpp>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -24,39 +24,13 @@ Json json_of_tensor(const Leaf& leaf) {
           {"sha256", content_sha256(tensor)}};
 }
 
-/// JSON has no infinities and no raw bytes: they are text.
-Json json_of_scalar(const Value& value) {
-  switch (value.type()) {
-    case Value::Type::boolean:
-      return value.as_bool();
-    case Value::Type::integer:
-      return value.as_int();
-    case Value::Type::real:
-      return std::isfinite(value.as_double()) ? Json(value.as_double()) : Json(fmt::format("{}", value.as_double()));
-    case Value::Type::string:
-      return value.as_string();
-    case Value::Type::bytes: {
-      Sha256 sum;
-      sum.update(value.as_bytes().data.data(), value.as_bytes().data.size());
-      return "sha256 " + sum.hex();
-    }
-    case Value::Type::dict:
-      return Json::object();
-    case Value::Type::list:
-    case Value::Type::tuple:
-      return Json::array();
-    default:
-      return nullptr;
-  }
-}
-
 void print_json(const InspectArguments& arguments, const std::vector<Leaf>& found) {
   Json tensors = Json::array(), values = Json::array();
   for (const Leaf& leaf : found) {
     if (leaf.value->is(Value::Type::tensor)) {
       tensors.push_back(json_of_tensor(leaf));
     } else {
-      values.push_back({{"name", leaf.path}, {"type", to_string(leaf.value->type())}, {"value", json_of_scalar(*leaf.value)}});
+      values.push_back({{"name", leaf.path}, {"type", to_string(leaf.value->type())}, {"value", json_of_value(*leaf.value)}});
     }
   }
   const Totals sum = totals(found);
@@ -66,7 +40,7 @@ void print_json(const InspectArguments& arguments, const std::vector<Leaf>& foun
       {"tensors", std::move(tensors)},
       {"values", std::move(values)},
       {"totals", {{"tensors", sum.tensors}, {"elements", sum.elements}, {"bytes", sum.bytes}, {"values", sum.others}}}};
-  print_line(report.dump(2, ' ', false, Json::error_handler_t::replace));
+  print(json_text(report));
 }
 
 void print_text(const InspectArguments& arguments, const std::vector<Leaf>& found) {

@@ -1,4 +1,6 @@
+#include <app/config_command.hpp>
 #include <app/diff_command.hpp>
+#include <app/evaluate_command.hpp>
 #include <app/inspect_command.hpp>
 #include <app/schedule_command.hpp>
 #include <app/train_command.hpp>
@@ -63,6 +65,11 @@ int run_command(int argc, const char* const* argv) {
   TrainArguments train_arguments;
   train_arguments.command_line.assign(argv, argv + argc);
   const CLI::App* train = add_train_command(app, train_arguments);
+  EvaluateArguments evaluate_arguments;
+  evaluate_arguments.command_line = train_arguments.command_line;
+  const CLI::App* evaluation = add_evaluate_command(app, evaluate_arguments);
+  ConfigCommandArguments config_arguments;
+  const CLI::App* config = add_config_command(app, config_arguments);
   ScheduleArguments schedule_arguments;
   const CLI::App* schedule = add_schedule_command(app, schedule_arguments);
   InspectArguments inspect_arguments;
@@ -78,6 +85,8 @@ int run_command(int argc, const char* const* argv) {
   }
   return guarded([&] {
     if (train->parsed()) return run_train(train_arguments);
+    if (evaluation->parsed()) return run_evaluate(evaluate_arguments);
+    if (config->parsed()) return run_config(config_arguments);
     if (schedule->parsed()) return run_schedule(schedule_arguments);
     if (inspect->parsed()) return run_inspect(inspect_arguments);
     if (verify->parsed()) return run_verify(verify_arguments);

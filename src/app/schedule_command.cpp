@@ -1,8 +1,8 @@
 #include <app/lr_schedule.hpp>
 #include <app/schedule_command.hpp>
+#include <app/terminal.hpp>
 #include <app/text_curve.hpp>
 #include <treadle/base/errors.hpp>
-#include <treadle/base/log.hpp>
 #include <treadle/defaults/options.hpp>
 
 #include <fmt/format.h>
@@ -13,9 +13,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <charconv>
-#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string_view>
@@ -25,12 +23,6 @@ namespace {
 
 constexpr int kLeastWidth = 20, kUsualWidth = 80, kGreatestWidth = 1000;
 constexpr int kTableWidth = 46;  // with wide gaps, and without notes
-
-void print(std::string_view text) {
-  errno = 0;
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw IoError("write to", "stdout", errno);
-}
 
 /// COLUMNS counts wherever the output goes, as for other programs; the terminal is asked when it is one.
 int output_width() {
@@ -110,13 +102,6 @@ void print_csv(const LRSchedule& schedule) {
   print(text);
 }
 
-/// Log lines go to stdout, which is for numbers here.
-void warn_on_stderr(LogLevel level, std::string_view message) {
-  if (level < LogLevel::warning) return;
-  const std::string line = fmt::format("treadle: warning: {}\n", message);
-  std::fwrite(line.data(), 1, line.size(), stderr);
-}
-
 }  // namespace
 
 CLI::App* add_schedule_command(CLI::App& app, ScheduleArguments& arguments) {
@@ -136,8 +121,8 @@ CLI::App* add_schedule_command(CLI::App& app, ScheduleArguments& arguments) {
 
 int run_schedule(const ScheduleArguments& arguments) {
   if (arguments.rows < 1) throw ConfigError(fmt::format("--rows is {}: at least 1 is needed", arguments.rows), "--rows");
-  std::optional<LogCapture> capture;
-  if (arguments.csv) capture.emplace(warn_on_stderr);
+  std::optional<LogToStderr> log;
+  if (arguments.csv) log.emplace();
   const Config config = read_config(arguments);
   const OptimizerOptions optimizer = optimizer_options(config);
   const LRSchedulerOptions options = lr_scheduler_options(config);

@@ -1,3 +1,4 @@
+#include <app/evaluate_command.hpp>
 #include <app/signals.hpp>
 #include <app/train_command.hpp>
 #include <treadle/base/errors.hpp>
@@ -7,7 +8,6 @@
 #include <treadle/evaluation/results.hpp>
 #include <treadle/launch/agreement.hpp>
 #include <treadle/launch/launch.hpp>
-#include <treadle/models/model.hpp>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -66,25 +66,6 @@ void say(const std::string& text) {
 
 void say_results(const Dict& results) {
   if (!results.empty()) say("\n" + format_results_table(results));
-}
-
-int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool resume) {
-  const Builders builders = default_builders();
-  refuse_unsupported(config);
-  Tester tester(config, group, builders);
-  if (tester.empty()) config.fail("DATASETS.TEST", "there is nothing to evaluate on");
-  const auto model = builders.model(config);
-  model->to(device_option(config, group->get_local_rank()));
-  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"),
-                                     {.group = group, .non_persistent = model->non_persistent()});
-  if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
-    throw ConfigError(
-        "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
-        "MODEL.WEIGHTS");
-  }
-  checkpointer.resume_or_load(config.get_string("MODEL.WEIGHTS"), resume);
-  say_results(tester.test(*model));
-  return 0;
 }
 
 void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
@@ -150,7 +131,7 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);
-  if (main) say_how_to_go_on(arguments, config);
+  if (main) say_how_to_go_on(arguments, trainer.config());
   return 0;
 }
 

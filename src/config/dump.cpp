@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace treadle {
@@ -184,7 +185,10 @@ bool needs_literal(const Entry& leaf) {
   return holds_tuple_or_dict(value);
 }
 
-void dump_section(const Section& section, const std::string& indent, std::string& text) {
+using Comment = std::function<std::string(const std::string& key)>;
+
+void dump_section(const Section& section, const std::string& path, const std::string& indent, const Comment& comment,
+                  std::string& text) {
   std::vector<const Entry*> sorted;
   for (const Entry& entry : section.entries) sorted.push_back(&entry);
   std::ranges::sort(sorted, {}, &Entry::key);
@@ -192,25 +196,25 @@ void dump_section(const Section& section, const std::string& indent, std::string
     text += indent + yaml_string(entry->key) + ':';
     if (entry->is_section) {
       text += entry->section.entries.empty() ? " {}\n" : "\n";
-      dump_section(entry->section, indent + "  ", text);
+      dump_section(entry->section, join_key(path, entry->key), indent + "  ", comment, text);
       continue;
     }
     const std::optional<std::string> literal = needs_literal(*entry) ? python_repr(entry->value) : std::nullopt;
     const Lines lines = literal ? Lines{yaml_string(*literal)} : node_lines(entry->value);
-    if (lines.size() == 1 && (literal || !lines.front().starts_with("- "))) {
-      text += ' ' + lines.front() + '\n';
-      continue;
-    }
+    const bool on_one_line = lines.size() == 1 && (literal || !lines.front().starts_with("- "));
+    if (on_one_line) text += ' ' + lines.front();
+    if (comment) text += "  " + comment(join_key(path, entry->key));
     text += '\n';
+    if (on_one_line) continue;
     for (const std::string& line : lines) text += indent + line + '\n';
   }
 }
 
 }  // namespace
 
-std::string Config::dump() const {
+std::string Config::dump(const std::function<std::string(const std::string& key)>& comment) const {
   std::string text;
-  dump_section(state_->root, {}, text);
+  dump_section(state_->root, {}, {}, comment, text);
   return text.empty() ? "{}\n" : text;
 }
 

@@ -1,6 +1,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/value_view.hpp>
+#include <treadle/config/auto_scale.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 #include <treadle/defaults/options.hpp>
@@ -16,10 +17,15 @@
 namespace treadle {
 
 DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> group, Builders builders)
-    : TrainerBase({.group = std::move(group), .events = {}}), config_(config.clone()), builders_(std::move(builders)) {
+    : TrainerBase({.group = std::move(group), .events = {}}), config_(config), builders_(std::move(builders)) {
   refuse_unsupported(config_);
-  config_.freeze();
   const std::shared_ptr<Group> shared = shared_group();
+  config_ = auto_scale_workers(config_, shared->get_world_size());
+  config_.freeze();
+  expected_ = expected_results(config_);
+  if (!expected_.empty() && config_.get_strings("DATASETS.TEST").empty()) {
+    config_.fail("TEST.EXPECTED_RESULTS", "nothing is evaluated, since DATASETS.TEST is empty");
+  }
   // Data comes first: a missing file is said before a large model is built.
   train_source_ = builders_.train_loader(config_, shared);
   tester_ = std::make_unique<Tester>(config_, shared, builders_);
@@ -91,6 +97,7 @@ Dict DefaultTrainer::train() {
                  "the run to be resumed has come further: it would go on at iteration " + std::to_string(start_iter()));
   }
   train(start_iter(), max_iter);
+  if (outcome() == Outcome::completed && group().is_main_process()) verify_results(expected_, last_results_);
   return last_results_;
 }
 

@@ -86,15 +86,7 @@ void refuse_unsupported(const Config& config) {
   for (const char* key : {"TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
   }
-  if (config.get_int("SOLVER.REFERENCE_WORLD_SIZE") != 0) {
-    config.fail("SOLVER.REFERENCE_WORLD_SIZE", "this version does not scale by the number of processes; set it to 0");
-  }
   if (config.get_int("VIS_PERIOD") != 0) config.fail("VIS_PERIOD", "this version draws no training data; set it to 0");
-  if (!config.get_string("FLOAT32_PRECISION").empty())
-    config.fail("FLOAT32_PRECISION", "this version does not set it; leave it empty");
-  if (const Value& expected = config.at("TEST.EXPECTED_RESULTS"); expected.is(Value::Type::list) && !expected.as_list().empty()) {
-    config.fail("TEST.EXPECTED_RESULTS", "this version does not compare results; leave it empty");
-  }
   if (config.get_string("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler") {
     config.fail("DATALOADER.SAMPLER_TRAIN", "this version has \"TrainingSampler\" only");
   }

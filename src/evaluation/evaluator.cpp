@@ -3,6 +3,10 @@
 
 namespace treadle {
 
+void DatasetEvaluators::set_model(Model& model) {
+  for (auto& evaluator : evaluators_) evaluator->set_model(model);
+}
+
 void DatasetEvaluators::reset() {
   for (auto& evaluator : evaluators_) evaluator->reset();
 }

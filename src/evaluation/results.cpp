@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace treadle {
 namespace {
@@ -48,6 +49,23 @@ void print_csv_format(const Dict& results) {
     log_info(fmt::format("copypaste: {}", fmt::join(names, ",")));
     log_info(fmt::format("copypaste: {}", fmt::join(numbers, ",")));
   }
+}
+
+void verify_results(const std::vector<ExpectedResult>& expected, const Dict& results) {
+  if (expected.empty()) return;
+  const auto flat = flatten_results_dict(results);
+  std::vector<std::string> wrong;
+  for (const ExpectedResult& each : expected) {
+    const std::string name = each.task + "/" + each.metric;
+    const auto found = std::ranges::find(flat, name, [](const auto& result) { return result.first; });
+    if (found == flat.end()) {
+      wrong.push_back(name + " is missing");
+    } else if (!(std::fabs(found->second - each.value) <= each.tolerance)) {
+      wrong.push_back(fmt::format("{} is {}, expected {} ± {}", name, found->second, each.value, each.tolerance));
+    }
+  }
+  if (!wrong.empty()) throw Error(fmt::format("the results are not the expected ones: {}", fmt::join(wrong, "; ")));
+  log_info("Results verification passed.");
 }
 
 std::string format_results_table(const Dict& results) {

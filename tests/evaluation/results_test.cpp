@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace treadle {
 namespace {
 
@@ -34,6 +36,21 @@ TEST(Results, CsvFormatIsDetectron2s) {
   EXPECT_EQ(lines, (std::vector<std::string>{"copypaste: Task: bbox", "copypaste: AP", "copypaste: 41.5000",
                                              "copypaste: Task: classification", "copypaste: accuracy,num_samples",
                                              "copypaste: 91.2500,10000.0000"}));
+}
+
+TEST(Results, ExpectedResultsAreVerified) {
+  std::vector<std::string> lines;
+  LogCapture capture([&](LogLevel, std::string_view line) { lines.emplace_back(line); });
+  verify_results({}, kResults);
+  EXPECT_TRUE(lines.empty());
+  verify_results({{"bbox", "AP", 41, 0.5}, {"classification", "num_samples", 10000, 0}}, kResults);
+  EXPECT_EQ(lines, (std::vector<std::string>{"Results verification passed."}));
+  verify_results({{"coco/bbox", "AP", 41, 0.5}}, {{"coco", kResults}, {"lvis", kResults}});
+  EXPECT_THROW(verify_results({{"bbox", "AP", 41, 0.25}}, kResults), Error);
+  EXPECT_THROW(verify_results({{"bbox", "AP", 42, 0.25}}, kResults), Error);
+  EXPECT_THROW(verify_results({{"segm", "AP", 42, 0.25}}, kResults), Error);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(verify_results({{"bbox", "AP", 42, 1}}, {{"bbox", Dict{{"AP", nan}}}}), Error);
 }
 
 TEST(Results, TableIsAligned) {

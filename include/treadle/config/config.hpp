@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -115,8 +116,8 @@ class Config {
 
   /// YAML 1.1 with sorted keys, in PyYAML's layout, so that Detectron2 reads it too. Merged into the tree this one started from,
   /// it gives the same values: text that would be decoded again is quoted twice, and a Tuple that a list would not restore is
-  /// written as a literal.
-  std::string dump() const;
+  /// written as a literal. `comment` gives what stands behind the first line of each leaf, with its `#`.
+  std::string dump(const std::function<std::string(const std::string& key)>& comment = nullptr) const;
 
  private:
   friend struct ConfigAccess;

@@ -4,6 +4,7 @@
 #include <treadle/config/config.hpp>
 #include <treadle/engine/run_record.hpp>
 #include <treadle/engine/simple_trainer.hpp>
+#include <treadle/evaluation/results.hpp>
 #include <treadle/hooks/periodic_writer.hpp>
 
 #include <functional>
@@ -76,7 +77,8 @@ class DefaultTrainer : public TrainerBase {
 
   using TrainerBase::train;
   /// Trains from `start_iter()` to SOLVER.MAX_ITER. Returns the results of the last evaluation on the main process, else an empty
-  /// Dict.
+  /// Dict. A complete run whose results are not those of TEST.EXPECTED_RESULTS throws Error on the main process; everything is
+  /// saved by then.
   Dict train();
   /// Evaluates the model on DATASETS.TEST and keeps the results.
   Dict test();
@@ -86,6 +88,7 @@ class DefaultTrainer : public TrainerBase {
   /// The inner trainer's own end-of-training work, then that of the hooks.
   void after_train() override;
 
+  /// The config as the run goes by it: frozen, and scaled to the number of ranks where SOLVER.REFERENCE_WORLD_SIZE asks for it.
   const Config& config() const noexcept { return config_; }
   Model& model() noexcept { return *model_; }
   torch::optim::Optimizer& optimizer() noexcept { return *optimizer_; }
@@ -114,6 +117,7 @@ class DefaultTrainer : public TrainerBase {
   std::unique_ptr<RunRecord> record_;
   std::unique_ptr<DetectionCheckpointer> checkpointer_;
   Dict last_results_;
+  std::vector<ExpectedResult> expected_;
 };
 
 /// Detectron2's three: the lines of the log, `metrics.json` and TensorBoard events, all in `output_dir`. On a terminal the first

@@ -4,6 +4,7 @@
 #include <treadle/config/config.hpp>
 #include <treadle/data/build.hpp>
 #include <treadle/engine/amp_trainer.hpp>
+#include <treadle/evaluation/results.hpp>
 #include <treadle/hooks/best_checkpointer.hpp>
 #include <treadle/hooks/early_stopping.hpp>
 #include <treadle/hooks/eval_hook.hpp>
@@ -17,6 +18,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace treadle {
 
@@ -50,6 +52,8 @@ DatasetOptions dataset_options(const Config& config);
 hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config);
 /// TEST.EVAL_PERIOD
 hooks::EvalHookOptions eval_hook_options(const Config& config);
+/// TEST.EXPECTED_RESULTS
+std::vector<ExpectedResult> expected_results(const Config& config);
 /// TEST.PRECISE_BN.NUM_ITER and TEST.EVAL_PERIOD; nothing unless TEST.PRECISE_BN.ENABLED
 std::optional<hooks::PreciseBNOptions> precise_bn_options(const Config& config);
 /// TREADLE.EMA.*; nothing unless TREADLE.EMA.ENABLED

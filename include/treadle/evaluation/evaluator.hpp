@@ -9,13 +9,17 @@
 
 namespace treadle {
 
-/// Judges the predictions of a model on a data set. Loop thread only. The order of calls is reset, process…, evaluate.
+class Model;
+
+/// Judges the predictions of a model on a data set. Loop thread only. The order of calls is set_model, reset, process…, evaluate.
 class DatasetEvaluator {
  public:
   virtual ~DatasetEvaluator() = default;
   DatasetEvaluator(const DatasetEvaluator&) = delete;
   DatasetEvaluator& operator=(const DatasetEvaluator&) = delete;
 
+  /// The model whose predictions follow; it lives until `evaluate`. For evaluators that ask it for more than predictions.
+  virtual void set_model(Model&) {}
   /// Forgets everything processed so far.
   virtual void reset() = 0;
   /// Takes one batch of this rank and the model's predictions for it, one per sample.
@@ -31,6 +35,7 @@ class DatasetEvaluator {
 class DatasetEvaluators final : public DatasetEvaluator {
  public:
   explicit DatasetEvaluators(std::vector<std::unique_ptr<DatasetEvaluator>> evaluators) : evaluators_(std::move(evaluators)) {}
+  void set_model(Model& model) override;
   void reset() override;
   void process(const Batch& inputs, const List& outputs) override;
   Dict evaluate() override;

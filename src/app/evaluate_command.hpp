@@ -1,0 +1,30 @@
+#pragma once
+
+#include <app/config_arguments.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace treadle {
+
+class Group;
+
+/// The arguments of `treadle evaluate`.
+struct EvaluateArguments : ConfigArguments {
+  bool resume = false;
+  bool json = false;
+  std::vector<std::string> command_line;  ///< as typed
+};
+
+/// Adds the subcommand to `app`; parsing fills `arguments`, which must outlive it.
+CLI::App* add_evaluate_command(CLI::App& app, EvaluateArguments& arguments);
+
+/// Evaluates; the exit status.
+int run_evaluate(const EvaluateArguments& arguments);
+
+/// Evaluates MODEL.WEIGHTS, or with `resume` the last checkpoint of OUTPUT_DIR, on DATASETS.TEST, prints the results as a table
+/// or JSON, and verifies them against TEST.EXPECTED_RESULTS. On all ranks, after `default_setup`; 0, or throws.
+int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool resume, bool json = false);
+
+}  // namespace treadle
