@@ -23,8 +23,7 @@ int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool res
   if (tester.empty()) config.fail("DATASETS.TEST", "there is nothing to evaluate on");
   const auto model = builders.model(config);
   model->to(device_option(config, group->get_local_rank()));
-  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"),
-                                     {.group = group, .non_persistent = model->non_persistent()});
+  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), checkpointer_options(*model, group));
   if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
     throw ConfigError(
         "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",

@@ -78,7 +78,8 @@ CLI::App* add_inspect_command(CLI::App& app, InspectArguments& arguments) {
       "The sum of a tensor is the SHA-256 of its elements in row-major order, little-endian.\n"
       "Nothing in the file is executed; classes that are not data are shown as __opaque__.\n"
       "Example:\n"
-      "  treadle inspect output/model_final.pth --json");
+      "  treadle inspect output/model_final.pth --json\n"
+      "Exit status: 0 done, 1 an error, 2 wrong usage.");
   return inspect;
 }
 

@@ -222,7 +222,8 @@ Dict Checkpointer::apply(Dict checkpoint, const std::string& path, const std::ve
       try {
         part.object->check_state_dict(checkpoint.at(part.name).as_dict());
       } catch (const FormatError& problem) {
-        throw FormatError(fmt::format("{} in \"{}\": {}", part.name, path, problem.what()));
+        throw FormatError(
+            fmt::format("{} in \"{}\": {}{}", part.name, path, problem.what(), other_model_note(model.incompatible)));
       }
     }
   } catch (...) {
@@ -252,6 +253,10 @@ ModelLoad Checkpointer::load_model(Dict& checkpoint) {
     throw FormatError(fmt::format("\"model\" of the checkpoint is a {}, no Dict", to_string(found->type())));
   Dict state = std::move(checkpoint.at("model").as_dict());
   checkpoint.erase("model");
+  if (options_.upgrade) {
+    check_tensors(state);
+    state = options_.upgrade(std::move(state));
+  }
   return match_model(*model_, std::move(state), options_.non_persistent);
 }
 

@@ -62,6 +62,25 @@ std::string unexpected_keys_message(const std::vector<std::string>& keys) {
                      fmt::join(describe_groups(keys), "\n  "));
 }
 
+std::string other_model_note(const IncompatibleKeys& incompatible) {
+  std::vector<std::string> notes;
+  const auto note = [&](const std::string& what, const std::vector<std::string>& keys) {
+    constexpr std::size_t kMost = 3;
+    if (keys.empty()) return;
+    const std::vector<std::string> first(keys.begin(), keys.begin() + static_cast<std::ptrdiff_t>(std::min(keys.size(), kMost)));
+    const std::string rest = keys.size() > kMost ? fmt::format(" and {} more", keys.size() - kMost) : "";
+    notes.push_back(fmt::format("{} {}{}", what, fmt::join(first, ", "), rest));
+  };
+  std::vector<std::string> shapes;
+  for (const IncorrectShape& mismatch : incompatible.incorrect_shapes) shapes.push_back(mismatch.key);
+  std::vector<std::string> missing = incompatible.missing_keys;
+  std::erase_if(missing, [&](const std::string& key) { return std::find(shapes.begin(), shapes.end(), key) != shapes.end(); });
+  note("it lacks", missing);
+  note("it alone has", incompatible.unexpected_keys);
+  note("other shapes have", shapes);
+  return notes.empty() ? "" : fmt::format(" (the checkpoint is of another model: {})", fmt::join(notes, "; "));
+}
+
 std::string incorrect_shape_message(const IncorrectShape& mismatch) {
   return fmt::format(
       "Skip loading parameter '{}' to the model due to incompatible shapes: {} in the checkpoint but {} in the model! You might "

@@ -3,7 +3,7 @@
 #include <treadle/base/log.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 #include <treadle/defaults/options.hpp>
-#include <treadle/evaluation/classification_evaluator.hpp>
+#include <treadle/evaluation/evaluator_registry.hpp>
 #include <treadle/events/common_metric_printer.hpp>
 #include <treadle/events/json_writer.hpp>
 #include <treadle/events/live_line.hpp>
@@ -23,6 +23,7 @@ constexpr std::int64_t kWriterPeriod = 20;
 std::shared_ptr<Model> build_model(const Config& config) {
   require_registered(config, "MODEL.META_ARCHITECTURE", model_registry());
   const ModelOptions options{.classifier = model_options(config),
+                             .scripted = scripted_model_options(config),
                              .settings = {{"MODEL", config.to_dict("MODEL")}, {"TREADLE", config.to_dict("TREADLE")}}};
   return with_keys(config,
                    {{options.classifier.backbone.name, "MODEL.BACKBONE.NAME"},
@@ -30,6 +31,19 @@ std::shared_ptr<Model> build_model(const Config& config) {
                     {"BackboneOptions.image_size", "TREADLE.CLASSIFIER.IMAGE_SIZE"},
                     {"BackboneOptions.num_classes", "TREADLE.CLASSIFIER.NUM_CLASSES"},
                     {"BackboneOptions.dropout", "TREADLE.CLASSIFIER.DROPOUT"},
+                    {"BackboneOptions.hidden", "TREADLE.CLASSIFIER.HIDDEN"},
+                    {"ResNetOptions.depth", "MODEL.RESNETS.DEPTH"},
+                    {config.get_string("MODEL.RESNETS.NORM"), "MODEL.RESNETS.NORM"},
+                    {"ResNetOptions.freeze_at", "MODEL.BACKBONE.FREEZE_AT"},
+                    {"ResNetOptions.stem_out_channels", "MODEL.RESNETS.STEM_OUT_CHANNELS"},
+                    {"ResNetOptions.res2_out_channels", "MODEL.RESNETS.RES2_OUT_CHANNELS"},
+                    {"ResNetOptions.num_groups", "MODEL.RESNETS.NUM_GROUPS"},
+                    {"ResNetOptions.width_per_group", "MODEL.RESNETS.WIDTH_PER_GROUP"},
+                    {"ResNetOptions.res5_dilation", "MODEL.RESNETS.RES5_DILATION"},
+                    {"ScriptedModelOptions.file", "TREADLE.SCRIPTED.FILE"},
+                    {"ScriptedModelOptions.inputs", "TREADLE.SCRIPTED.INPUTS"},
+                    {"ScriptedModelOptions.loss_method", "TREADLE.SCRIPTED.LOSS_METHOD"},
+                    {"ScriptedModelOptions.prediction", "TREADLE.SCRIPTED.PREDICTION"},
                     {"ImageClassifierOptions.pixel_mean", "MODEL.PIXEL_MEAN"},
                     {"ImageClassifierOptions.pixel_std", "MODEL.PIXEL_STD"}},
                    [&] { return model_registry().get(config.get_string("MODEL.META_ARCHITECTURE"))(options); });
@@ -114,8 +128,27 @@ std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
   return list;
 }
 
-std::unique_ptr<DatasetEvaluator> build_evaluator(const Config&, const std::string&, std::shared_ptr<Group> group) {
-  return std::make_unique<ClassificationEvaluator>(ClassificationEvaluatorOptions{.group = std::move(group)});
+std::unique_ptr<DatasetEvaluator> build_evaluator(const Config& config, const std::string& dataset,
+                                                  std::shared_ptr<Group> group) {
+  const char* const key = "TREADLE.EVALUATORS";
+  EvaluatorOptions options{.dataset = dataset,
+                           .output_dir = std::filesystem::path(config.get_string("OUTPUT_DIR")) / "inference" / dataset,
+                           .group = std::move(group),
+                           .settings = {{"TEST", config.to_dict("TEST")}, {"TREADLE", config.to_dict("TREADLE")}}};
+  if (dataset_catalog().contains(dataset)) options.class_names = dataset_catalog().get(dataset).metadata.class_names;
+  std::vector<std::unique_ptr<DatasetEvaluator>> evaluators;
+  for (const std::string& name : config.get_strings(key)) {
+    const EvaluatorFactory* factory = nullptr;
+    try {
+      factory = &evaluator_registry().get(name);
+    } catch (const ConfigError& error) {
+      config.fail(key, error.what());
+    }
+    evaluators.push_back((*factory)(options));
+  }
+  if (evaluators.empty()) config.fail(key, "at least one evaluator is needed for DATASETS.TEST");
+  if (evaluators.size() == 1) return std::move(evaluators.front());
+  return std::make_unique<DatasetEvaluators>(std::move(evaluators));
 }
 
 }  // namespace

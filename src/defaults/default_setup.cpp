@@ -1,3 +1,4 @@
+#include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/rng.hpp>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -61,6 +63,26 @@ void open_log(const fs::path& folder, int rank) {
 
 void log_block(const std::string& title, const std::string& text) { log_debug(title + "\n" + text); }
 
+/// Which algorithms LibTorch may take, and how exact they are.
+void set_numerics(const Config& config) {
+  const std::string& precision = config.get_string("FLOAT32_PRECISION");
+  if (!precision.empty() && precision != "highest" && precision != "high" && precision != "medium")
+    config.fail("FLOAT32_PRECISION", "expected \"highest\", \"high\", \"medium\" or nothing");
+  const bool deterministic = config.get_bool("TREADLE.DETERMINISTIC"), benchmark = config.get_bool("CUDNN_BENCHMARK");
+  if (deterministic && benchmark)
+    config.fail("CUDNN_BENCHMARK", "cuDNN's choice may differ from run to run; set it or TREADLE.DETERMINISTIC to False");
+  at::Context& context = at::globalContext();
+  if (!precision.empty()) {
+    context.setFloat32MatmulPrecision(precision);
+    if (accelerator_count() > 0) context.setAllowTF32CuDNN(precision != "highest");
+  }
+  context.setBenchmarkCuDNN(benchmark);
+  context.setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
+  context.setDeterministicCuDNN(deterministic);
+  // cuBLAS is deterministic with a work space of its own for each stream. It reads this when it starts.
+  if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+}
+
 std::uint64_t seed_of(const Config& config, Group& group) {
   const std::int64_t seed = config.get_int("SEED");
   const std::uint64_t base = seed >= 0 ? static_cast<std::uint64_t>(seed) : group.shared_random_seed() >> 32;
@@ -95,8 +117,9 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
   const std::int64_t threads = config.get_int("TREADLE.THREADS");
   if (threads < 0 || threads > 4096) config.fail("TREADLE.THREADS", "expected 1 to 4096 threads, or 0 for LibTorch's default");
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
-  if (config.get_bool("CUDNN_BENCHMARK")) at::globalContext().setBenchmarkCuDNN(true);
+  set_numerics(config);
 
+  log_info(fmt::format("Rank of current process: {}. World size: {}", group.get_rank(), group.get_world_size()));
   log_block("Environment:", environment_report());
   if (!options.command_line.empty()) log_info(fmt::format("Command line: {}", fmt::join(options.command_line, " ")));
   const std::string text = config.dump();

@@ -44,8 +44,7 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   }
   record_ = std::make_unique<RunRecord>(*this, train_source_.get(), *model_, model_->non_persistent());
   checkpointer_ =
-      std::make_unique<DetectionCheckpointer>(*model_, config_.get_string("OUTPUT_DIR"),
-                                              CheckpointerOptions{.group = shared, .non_persistent = model_->non_persistent()});
+      std::make_unique<DetectionCheckpointer>(*model_, config_.get_string("OUTPUT_DIR"), checkpointer_options(*model_, shared));
   checkpointer_->add_checkpointable("trainer", *this);
   checkpointer_->add_checkpointable("treadle", *record_);
   register_hooks(builders_.hooks(*this));

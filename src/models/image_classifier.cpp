@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/models/frozen_batch_norm.hpp>
 #include <treadle/models/model_registry.hpp>
 
 #include <ATen/ops/cross_entropy_loss.h>
@@ -23,6 +24,7 @@ void validate(const BackboneOptions& options) {
   require(options.image_size >= 4, "BackboneOptions.image_size", "at least 4");
   require(options.num_classes >= 2, "BackboneOptions.num_classes", "at least 2");
   require(options.dropout >= 0 && options.dropout < 1, "BackboneOptions.dropout", "in [0, 1)");
+  for (std::int64_t width : options.hidden) require(width >= 1, "BackboneOptions.hidden", "numbers of at least 1");
 }
 
 void validate(const ImageClassifierOptions& options) {
@@ -64,6 +66,10 @@ List ImageClassifier::predict(const Batch& batch) {
   predictions.reserve(static_cast<std::size_t>(scores.size(0)));
   for (at::Tensor& row : scores.unbind(0)) predictions.push_back(Dict{{"scores", std::move(row)}});
   return predictions;
+}
+
+Dict ImageClassifier::upgrade_state(Dict state) const {
+  return upgrade_batch_norms(*this, rename_torchvision_resnet(std::move(state), "backbone."));
 }
 
 }  // namespace treadle

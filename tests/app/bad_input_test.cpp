@@ -52,6 +52,30 @@ TEST_F(BadInput, WrongTypeInTheOverrides) { expect({"SOLVER.BASE_LR", "fast"}, {
 
 TEST_F(BadInput, OverrideWithoutAValue) { expect({"SOLVER.BASE_LR"}, {"SOLVER.BASE_LR"}); }
 
+TEST_F(BadInput, AConflictNamesBothPlaces) {
+  write_text(command.folder / "base.yaml", "VERSION: 2\nSOLVER:\n  STEPS: (10, 20)\n");
+  write_text(command.config, "_BASE_: base.yaml\nSOLVER:\n  STEPS: often\n");
+  expect({}, {"config.yaml:3", "SOLVER.STEPS", "base.yaml:3", "often"});
+  write_text(command.config, "_BASE_: base.yaml\nSOLVER:\n  STEPS:\n    FIRST: 10\n");
+  expect({}, {"config.yaml:4", "SOLVER.STEPS", "base.yaml:3"});
+}
+
+TEST_F(BadInput, AConfigOfANewerVersion) {
+  write_text(command.config, "SEED: 1\nVERSION: 3\n");
+  expect({}, {"config.yaml", "VERSION", "3", "2"});
+}
+
+TEST_F(BadInput, ResumeWithAnotherModelSaysWhichKeysDiffer) {
+  ASSERT_EQ(command.train({"SOLVER.MAX_ITER", "6"}).status, 0);
+  expect({"--resume", "MODEL.BACKBONE.NAME", "MLP"}, {"model_final.pth", "backbone.linear1.weight", "backbone.conv1.weight"});
+}
+
+TEST_F(BadInput, AScriptThatIsNone) {
+  expect({"MODEL.META_ARCHITECTURE", "ScriptedModel"}, {"TREADLE.SCRIPTED.FILE is ''"});
+  expect({"MODEL.META_ARCHITECTURE", "ScriptedModel", "TREADLE.SCRIPTED.FILE", command.folder / "absent.pt"}, {"absent.pt"});
+  expect({"TREADLE.SCRIPTED.LOSS", "mean"}, {"TREADLE.SCRIPTED.LOSS is 'mean' (command line)", "\"mse\""});
+}
+
 TEST_F(BadInput, MissingConfigFile) {
   expect(run_process({Command::program(), "train", "--config-file", command.folder / "absent.yaml"}),
          {"absent.yaml", "No such file"}, 1);
@@ -89,6 +113,8 @@ TEST_F(BadInput, UnknownNames) {
   expect({"TREADLE.SOLVER.OPTIMIZER", "SGDD"}, {"TREADLE.SOLVER.OPTIMIZER", "\"SGD\""});
   expect({"SOLVER.LR_SCHEDULER_NAME", "WarmupCosine"}, {"SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"});
   expect({"MODEL.DEVICE", "gpu"}, {"MODEL.DEVICE", "cpu"});
+  expect({"TREADLE.EVALUATORS", "('LosEvaluator',)"}, {"TREADLE.EVALUATORS", "\"LossEvaluator\"", "\"ClassificationEvaluator\""});
+  expect({"MODEL.BACKBONE.NAME", "ResNet", "MODEL.RESNETS.NORM", "Frozen"}, {"MODEL.RESNETS.NORM", "\"FrozenBN\"", "\"GN\""});
 }
 
 TEST_F(BadInput, ValuesOutOfRange) {
@@ -96,6 +122,9 @@ TEST_F(BadInput, ValuesOutOfRange) {
   expect({"SOLVER.IMS_PER_BATCH", "0"}, {"SOLVER.IMS_PER_BATCH"});
   expect({"SOLVER.BASE_LR", "-1.0"}, {"SOLVER.BASE_LR is -1.0 (command line)"});
   expect({"SOLVER.WARMUP_ITERS", "31"}, {"SOLVER.WARMUP_ITERS is 31 (command line)"});
+  expect({"MODEL.BACKBONE.NAME", "ResNet", "MODEL.RESNETS.DEPTH", "20"}, {"MODEL.RESNETS.DEPTH is 20 (command line)", "34"});
+  expect({"TEST.EXPECTED_RESULTS", "[['accuracy', 90]]"}, {"TEST.EXPECTED_RESULTS", "[task, metric, value, tolerance]"});
+  expect({"FLOAT32_PRECISION", "low"}, {"FLOAT32_PRECISION is 'low' (command line)", "highest"});
   expect({"SOLVER.IMS_PER_BATCH", "100000"}, {"SOLVER.IMS_PER_BATCH is 100000 (command line)", "256"});
 }
 

@@ -5,6 +5,7 @@
 
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,8 @@ struct CheckpointerOptions {
   std::shared_ptr<Group> group = nullptr;
   /// Names of parameters and buffers that are neither saved nor reported as missing.
   std::vector<std::string> non_persistent = {};
+  /// Brings the model's state, as a file holds it, into this version's names and form before it is compared; empty: nothing.
+  std::function<Dict(Dict state)> upgrade = nullptr;
   /// Where checkpoints lie; null for the local file system.
   std::shared_ptr<FileSystem> file_system = nullptr;
   /// True: a save that fails is reported by `log_error` and training goes on. False: it throws on every rank.

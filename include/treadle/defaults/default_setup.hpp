@@ -17,7 +17,8 @@ struct SetupOptions {
 /// Prepares a process for a run, in this order: OUTPUT_DIR is made and tried (IoError in the first second when it cannot be
 /// written); the log goes to the terminal and to `log.txt` (`log.txt.rankN` on other ranks); environment, command line and config
 /// are logged and `config.yaml` is written whole; random numbers are seeded with SEED + rank (a negative SEED: at random);
-/// TREADLE.THREADS and CUDNN_BENCHMARK are applied. All ranks, from the main thread.
+/// TREADLE.THREADS, TREADLE.DETERMINISTIC, FLOAT32_PRECISION and
+/// CUDNN_BENCHMARK are applied. All ranks, from the main thread.
 void default_setup(const Config& config, Group& group, const SetupOptions& options = {});
 
 /// For a new run in the folder of an earlier one: moves the metrics and the `last_checkpoint` of that into `previous-1` (or the
@@ -26,7 +27,8 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
 /// a run.
 bool set_aside_previous_run(const std::filesystem::path& folder);
 
-/// One `name: value` a line: versions of Treadle, compiler and LibTorch, CPU capability, threads, devices.
+/// One `name: value` a line: versions and commits of Treadle and LibTorch, compiler, operating system, CPU with its capability,
+/// threads, memory, devices.
 std::string environment_report();
 
 }  // namespace treadle

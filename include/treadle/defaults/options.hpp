@@ -17,18 +17,24 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 namespace treadle {
 
+class Group;
+class Model;
 struct ImageClassifierOptions;
+struct ScriptedModelOptions;
 
 /// What the keys of a config say to each room. Pure functions, but for one that says otherwise; any thread. They throw
 /// ConfigError that names the key when a value has another type or makes no sense.
 
-/// MODEL.BACKBONE.NAME, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
+/// MODEL.BACKBONE.*, MODEL.RESNETS.*, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
 ImageClassifierOptions model_options(const Config& config);
+/// TREADLE.SCRIPTED.*
+ScriptedModelOptions scripted_model_options(const Config& config);
 /// SOLVER.*: optimizer, weight decay, gradient clipping
 OptimizerOptions optimizer_options(const Config& config);
 /// SOLVER.*: name, steps, warm-up
@@ -62,6 +68,8 @@ std::optional<EmaOptions> ema_options(const Config& config);
 std::optional<hooks::BestCheckpointerOptions> best_checkpointer_options(const Config& config);
 /// TREADLE.EARLY_STOPPING.*; nothing without a metric
 std::optional<hooks::EarlyStoppingOptions> early_stopping_options(const Config& config);
+/// What a checkpointer of `model` needs to know: the group, and what the model says about its state.
+CheckpointerOptions checkpointer_options(const Model& model, std::shared_ptr<Group> group);
 /// MODEL.DEVICE: a device, or "auto" for the accelerator of this process when there is one, and the CPU otherwise
 c10::Device device_option(const Config& config, int local_rank);
 

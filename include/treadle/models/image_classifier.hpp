@@ -1,6 +1,7 @@
 #pragma once
 
 #include <treadle/models/model.hpp>
+#include <treadle/models/resnet.hpp>
 
 #include <functional>
 #include <memory>
@@ -14,7 +15,9 @@ struct BackboneOptions {
   std::int64_t in_channels = 1;   ///< of the images, at least 1
   std::int64_t image_size = 28;   ///< height and width in pixels; SmallCnn needs at least 4
   std::int64_t num_classes = 10;  ///< outputs, at least 2
-  double dropout = 0.25;          ///< probability in [0, 1) of zeroing an activation of the hidden layer
+  double dropout = 0.25;          ///< probability in [0, 1) of zeroing an activation of the hidden layer; SmallCnn, MLP
+  std::vector<std::int64_t> hidden = {128};  ///< widths of the hidden layers of MLP, each at least 1
+  ResNetOptions resnet{};                    ///< ResNet
 };
 void validate(const BackboneOptions& options);
 
@@ -39,6 +42,8 @@ class ImageClassifier final : public Model {
   List predict(const Batch& batch) override;
   /// The pixel statistics come from the config, not from a checkpoint.
   std::vector<std::string> non_persistent() const override { return {"pixel_mean", "pixel_std"}; }
+  /// Weights of torchvision's residual networks, and of Detectron2's with older batch norms.
+  Dict upgrade_state(Dict state) const override;
 
  private:
   at::Tensor logits(const Batch& batch);

@@ -24,6 +24,9 @@ class Model : public torch::nn::Module {
   virtual List predict(const Batch& batch) = 0;
   /// Full names of buffers that stay out of checkpoints. LibTorch has no mark of its own for them.
   virtual std::vector<std::string> non_persistent() const { return {}; }
+  /// The state that a file holds for this model, under the names and in the form of this version: for weights that other programs
+  /// or earlier versions saved. Called before the state is compared with the model; what it leaves strange is reported then.
+  virtual Dict upgrade_state(Dict state) const { return state; }
 };
 
 }  // namespace treadle

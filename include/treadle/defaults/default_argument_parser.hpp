@@ -1,0 +1,47 @@
+#pragma once
+
+#include <treadle/config/config.hpp>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace treadle {
+
+/// What Detectron2's argument parser gives.
+struct DefaultArguments {
+  std::string config_file{};             ///< empty for the defaults
+  bool resume = false;                   ///< go on from the last checkpoint of OUTPUT_DIR
+  bool eval_only = false;                ///< evaluate, train nothing
+  int num_gpus = 1;                      ///< processes on this machine
+  int num_machines = 1;                  ///< machines that train together
+  int machine_rank = 0;                  ///< the number of this one, from 0
+  std::string dist_url = "auto";         ///< where the processes meet: tcp://host:port, or "auto" on one machine
+  std::vector<std::string> overrides{};  ///< KEY VALUE KEY VALUE …
+};
+
+/// Detectron2's parser for a program's own main: --config-file, --resume, --eval-only, --num-gpus, --num-machines,
+/// --machine-rank,
+/// --dist-url, and behind them overrides. `arguments` is filled by parsing and must outlive the parser. Add options of your own
+/// to what is returned (a CLI11 `CLI::App`):
+///
+///     DefaultArguments arguments;
+///     auto parser = default_argument_parser(arguments);
+///     CLI11_PARSE(*parser, argc, argv);
+///     Config config = read_config(arguments);
+///
+/// Parsing throws CLI::ParseError for wrong usage: an unknown option, a number out of range.
+std::shared_ptr<CLI::App> default_argument_parser(DefaultArguments& arguments, const std::string& epilog = {});
+
+/// Adds --config-file and overrides alone, for a command with other options. Both arguments must outlive parsing.
+void add_config_arguments(CLI::App& command, std::string& config_file, std::vector<std::string>& overrides);
+
+/// The defaults, then the file, then the overrides, not frozen. Throws as Config's merges do.
+Config read_config(const std::string& config_file, const std::vector<std::string>& overrides);
+Config read_config(const DefaultArguments& arguments);
+
+}  // namespace treadle

@@ -1,0 +1,133 @@
+// What the config says about evaluation has its effect in a run.
+#include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/log.hpp>
+#include <treadle/defaults.hpp>
+#include <treadle/evaluation/evaluator_registry.hpp>
+#include <treadle/models/model.hpp>
+
+#include <ATen/Context.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace treadle {
+namespace {
+
+struct Evaluation : testing::Test {
+  TinyRun run;
+  TemporaryFolder output;
+  std::vector<std::string> logs;
+  LogCapture capture{[this](LogLevel, std::string_view line) { logs.emplace_back(line); }};
+
+  std::string problem(const std::vector<std::string>& settings) {
+    try {
+      DefaultTrainer(run.config(output / "run", settings), nullptr);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "none";
+  }
+  bool logged(const std::string& part) const {
+    return std::ranges::any_of(logs, [&](const std::string& line) { return line.find(part) != std::string::npos; });
+  }
+};
+
+TEST_F(Evaluation, ACompleteRunIsVerifiedAgainstExpectedResults) {
+  DefaultTrainer good(run.config(output / "good", {"TEST.EXPECTED_RESULTS", "[['classification', 'num_samples', 64, 0]]"}),
+                      nullptr);
+  good.train();
+  EXPECT_TRUE(logged("Results verification passed."));
+  DefaultTrainer bad(run.config(output / "bad", {"TEST.EXPECTED_RESULTS", "[('classification', 'num_samples', 65, 0.5)]"}),
+                     nullptr);
+  EXPECT_THROW(bad.train(), Error);
+  EXPECT_TRUE(std::filesystem::exists(output / "bad/model_final.pth"));
+  DefaultTrainer stopped(run.config(output / "stopped", {"TEST.EXPECTED_RESULTS", "[['nothing', 'at all', 1, 0]]"}), nullptr);
+  stopped.request_stop("a test");
+  stopped.train();
+  for (const char* rows : {"[1]", "[['a', 'b', 1]]", "[['a', 'b', 'c', 1]]", "[['a', 'b', 1, -1]]"})
+    EXPECT_NE(problem({"TEST.EXPECTED_RESULTS", rows}).find("TEST.EXPECTED_RESULTS is "), std::string::npos) << rows;
+  EXPECT_NE(problem({"DATASETS.TEST", "()", "TEST.EXPECTED_RESULTS", "[['a', 'b', 1, 0]]"}).find("DATASETS.TEST is empty"),
+            std::string::npos);
+}
+
+TEST_F(Evaluation, EvaluatorsAreThoseOfTheConfig) {
+  DefaultTrainer trainer(run.config(output / "run", {"TREADLE.EVALUATORS", "['ClassificationEvaluator', 'LossEvaluator']"}),
+                         nullptr);
+  const Dict results = trainer.test();
+  const Dict &loss = results.at("loss").as_dict(), &classes = results.at("classification").as_dict();
+  EXPECT_EQ(loss.at("num_samples").as_int(), 64);
+  EXPECT_GT(loss.at("loss_cls").as_double(), 0);
+  EXPECT_EQ(loss.at("total_loss").as_double(), loss.at("loss_cls").as_double());
+  EXPECT_TRUE(classes.contains("accuracy-Ankle boot"));
+  const std::string matrix = read_text(output / "run/inference/fashion_mnist_test/confusion_matrix.csv");
+  EXPECT_EQ(lines_of(matrix).size(), 11u);
+
+  const std::string unknown = problem({"TREADLE.EVALUATORS", "['LosEvaluator']"});
+  for (const char* part : {"TREADLE.EVALUATORS", "command line", "did you mean \"LossEvaluator\"", "\"RegressionEvaluator\""})
+    EXPECT_NE(unknown.find(part), std::string::npos) << unknown;
+  EXPECT_NE(problem({"TREADLE.EVALUATORS", "()"}).find("at least one"), std::string::npos);
+}
+
+TEST_F(Evaluation, SeveralDataSetsAreTestedOneByOne) {
+  DefaultTrainer trainer(run.config(output / "run", {"DATASETS.TEST", "('fashion_mnist_test', 'fashion_mnist_train')"}), nullptr);
+  const Dict results = trainer.test();
+  EXPECT_EQ(results.at("fashion_mnist_test").as_dict().at("classification").as_dict().at("num_samples").as_int(), 64);
+  EXPECT_EQ(results.at("fashion_mnist_train").as_dict().at("classification").as_dict().at("num_samples").as_int(), 256);
+  EXPECT_TRUE(identical(Value(results), Value(trainer.last_results())));
+}
+
+TEST_F(Evaluation, ARunIsScaledToItsRanks) {
+  const Config config = run.config(output / "run", {"SOLVER.REFERENCE_WORLD_SIZE", "2", "DATASETS.TEST", "()"});
+  DefaultTrainer trainer(config, nullptr);
+  EXPECT_EQ(trainer.config().get_int("SOLVER.IMS_PER_BATCH"), 8);
+  EXPECT_DOUBLE_EQ(trainer.config().get_double("SOLVER.BASE_LR"), 0.025);
+  EXPECT_EQ(trainer.config().get_int("SOLVER.MAX_ITER"), 24);
+  EXPECT_EQ(trainer.config().get_int("SOLVER.REFERENCE_WORLD_SIZE"), 1);
+  EXPECT_TRUE(trainer.config().frozen());
+  EXPECT_EQ(config.get_int("SOLVER.IMS_PER_BATCH"), 16);
+  EXPECT_NE(problem({"SOLVER.REFERENCE_WORLD_SIZE", "3"}).find("SOLVER.REFERENCE_WORLD_SIZE is 3"), std::string::npos);
+}
+
+struct Numerics : Evaluation {
+  std::shared_ptr<Group> group = make_single_process_group();
+  void setup(const std::vector<std::string>& settings) { default_setup(run.config(output / "run", settings), *group); }
+  void TearDown() override {
+    setup({"FLOAT32_PRECISION", "highest"});
+    configure_log({});
+  }
+};
+
+TEST_F(Numerics, AlgorithmsAndPrecisionAreThoseOfTheConfig) {
+  at::Context& context = at::globalContext();
+  setup({});
+  EXPECT_FALSE(context.deterministicAlgorithms());
+  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::HIGHEST);
+  setup({"TREADLE.DETERMINISTIC", "True", "FLOAT32_PRECISION", "high"});
+  EXPECT_TRUE(context.deterministicAlgorithms());
+  EXPECT_FALSE(context.deterministicAlgorithmsWarnOnly());
+  EXPECT_TRUE(context.deterministicCuDNN());
+  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::HIGH);
+  setup({"FLOAT32_PRECISION", "medium", "CUDNN_BENCHMARK", "True"});
+  EXPECT_FALSE(context.deterministicAlgorithms());
+  EXPECT_TRUE(context.benchmarkCuDNN());
+  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::MEDIUM);
+  setup({});
+  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::MEDIUM);  // as it was
+  EXPECT_FALSE(context.benchmarkCuDNN());
+  EXPECT_THROW(setup({"FLOAT32_PRECISION", "low"}), ConfigError);
+  EXPECT_THROW(setup({"TREADLE.DETERMINISTIC", "True", "CUDNN_BENCHMARK", "True"}), ConfigError);
+}
+
+TEST(EnvironmentReport, NamesEveryPart) {
+  const std::vector<std::string> lines = lines_of(environment_report());
+  for (const std::string name : {"treadle", "LibTorch", "compiler", "system", "CPU", "threads", "memory", "devices"}) {
+    EXPECT_TRUE(std::ranges::any_of(lines, [&](const std::string& line) {
+      return line.starts_with(name + " ") && line.find_first_not_of(' ', 15) == 15;
+    })) << name;
+  }
+  EXPECT_NE(environment_report().find("commit "), std::string::npos);
+  EXPECT_NE(environment_report().find(__VERSION__), std::string::npos);
+}
+
+}  // namespace
+}  // namespace treadle
