@@ -34,6 +34,7 @@ class DistributedModel final : public Model {
   LossDict losses(const Batch& batch) override;
   List predict(const Batch& batch) override { return model_->predict(batch); }
   std::vector<std::string> non_persistent() const override { return model_->non_persistent(); }
+  Dict upgrade_state(Dict state) const override { return model_->upgrade_state(std::move(state)); }
   void train(bool on = true) override;
 
   /// Off: backward passes add up gradients on this rank and send nothing; the first one behind `losses` with it on again reduces
