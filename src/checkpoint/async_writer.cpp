@@ -47,7 +47,7 @@ Value Checkpointer::AsyncWriter::snapshot(const Value& state) {
   std::vector<at::Tensor> buffers;
   bool pin = accelerator_count() > 0;
   auto copied = [&](const at::Tensor& tensor) -> at::Tensor {
-    if (tensor.layout() != c10::kStrided || !tensor.has_storage()) return tensor.clone();
+    if (tensor.layout() != c10::kStrided || !tensor.has_storage() || tensor.is_quantized()) return tensor.clone();
     const c10::Storage& storage = tensor.storage();
     auto [number, added] = numbers.try_emplace(storage.unsafeGetStorageImpl(), buffers.size());
     if (added) {
