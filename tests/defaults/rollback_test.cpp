@@ -1,5 +1,6 @@
 // NON_FINITE rollback by config: the files of a run that went back hold one history.
 #include <tests/defaults/tiny_run.hpp>
+#include <tests/support/clock_keys.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
 #include <treadle/base/rng.hpp>
@@ -94,7 +95,8 @@ struct RollbackByConfig : testing::Test {
     std::vector<nlohmann::json> lines;
     for (const std::string& line : lines_of(read_text(folder / "metrics.json"))) {
       nlohmann::json object = nlohmann::json::parse(line);
-      for (const char* key : {"time", "data_time", "rank_data_time", "eta_seconds", "rollbacks"}) object.erase(key);
+      for (const char* key : kClockKeys) object.erase(key);
+      object.erase("rollbacks");
       if (object.size() > 1) lines.push_back(object);
     }
     return lines;
