@@ -113,7 +113,10 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec, bool with_data) {
          spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.dtype);
-  if (!with_data) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  // There is no quantized meta tensor: the whole numbers stand for it.
+  if (!with_data) {
+    return at::empty_strided(geometry.sizes, geometry.strides, options.dtype(c10::toUnderlying(spec.dtype)).device(c10::kMeta));
+  }
   if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
   auto result = spec.quantizer == kNotQuantized ? at::empty({0}, options) : quantized_shell(spec, geometry.sizes);
   result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes,
