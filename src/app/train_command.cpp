@@ -72,7 +72,8 @@ void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
   const std::int64_t iterations = config.get_int("SOLVER.MAX_ITER");
   const std::string& folder = config.get_string("OUTPUT_DIR");
   say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
-  say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + "/model_final.pth"));
+  const char* weights = config.get_bool("TREADLE.EMA.ENABLED") ? "/model_ema.pth" : "/model_final.pth";
+  say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + weights));
   say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
 }
 
@@ -112,8 +113,11 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
   std::atomic<int> signal_number = 0;
   const SignalWatch watch([&](int number) {
     signal_number = number;
+    // The last evaluation comes behind the last save.
+    const char* doing = trainer.outcome() == Outcome::completed ? "training is complete and saved, finishing the evaluation"
+                                                                : "finishing this step and saving";
     log(group->is_main_process() ? LogLevel::warning : LogLevel::info,
-        fmt::format("{}: finishing this step and saving; {} stops at once", number == SIGINT ? "Ctrl-C" : "SIGTERM",
+        fmt::format("{}: {}; {} stops at once", number == SIGINT ? "Ctrl-C" : "SIGTERM", doing,
                     number == SIGINT ? "a second Ctrl-C" : "a second signal"));
     trainer.request_stop(number == SIGINT ? "interrupted (Ctrl-C)" : "SIGTERM");
   });

@@ -45,7 +45,7 @@ Sequence<Tag>::Sequence(std::initializer_list<Value> values) {
 template <class Tag>
 Sequence<Tag>::Sequence(const Sequence& other) {
   std::vector<ValueAccess::Copy> pending;
-  ValueAccess::copy_items(other, *this, pending);
+  ValueAccess::copy_items(other, *this, pending, share_tensor);
   ValueAccess::copy(std::move(pending), share_tensor);
 }
 
@@ -148,7 +148,7 @@ Dict::Dict(std::initializer_list<Entry> entries) {
 }
 Dict::Dict(const Dict& other) {
   std::vector<ValueAccess::Copy> pending;
-  ValueAccess::copy_entries(other, *this, pending);
+  ValueAccess::copy_entries(other, *this, pending, share_tensor);
   ValueAccess::copy(std::move(pending), share_tensor);
 }
 Dict::Dict(Dict&& other) noexcept = default;

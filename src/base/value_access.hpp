@@ -71,34 +71,51 @@ struct ValueAccess {
       pending.pop_back();
       switch (from->type()) {
         case Value::Type::list:
-          copy_items(std::get<List>(from->data_), to->data_.emplace<List>(), pending);
+          copy_items(std::get<List>(from->data_), to->data_.emplace<List>(), pending, copy_tensor);
           break;
         case Value::Type::tuple:
-          copy_items(std::get<Tuple>(from->data_), to->data_.emplace<Tuple>(), pending);
+          copy_items(std::get<Tuple>(from->data_), to->data_.emplace<Tuple>(), pending, copy_tensor);
           break;
         case Value::Type::dict:
-          copy_entries(std::get<Dict>(from->data_), to->data_.emplace<Dict>(), pending);
-          break;
-        case Value::Type::tensor:
-          to->data_ = copy_tensor(std::get<at::Tensor>(from->data_));
+          copy_entries(std::get<Dict>(from->data_), to->data_.emplace<Dict>(), pending, copy_tensor);
           break;
         default:
-          to->data_ = from->data_;
+          copy_leaf(*from, *to, copy_tensor);
       }
     }
   }
-  template <class Tag>
-  static void copy_items(const Sequence<Tag>& from, Sequence<Tag>& to, std::vector<Copy>& pending) {
-    to.items_.resize(from.items_.size());
-    for (std::size_t i = 0; i < from.items_.size(); ++i) pending.push_back({&from.items_[i], &to.items_[i]});
+  template <class TensorCopy>
+  static void copy_leaf(const Value& from, Value& to, const TensorCopy& copy_tensor) {
+    if (const auto* tensor = std::get_if<at::Tensor>(&from.data_)) {
+      to.data_ = copy_tensor(*tensor);
+    } else {
+      to.data_ = from.data_;
+    }
   }
-  static void copy_entries(const Dict& from, Dict& to, std::vector<Copy>& pending) {
+  // Only containers that hold something wait for their turn: a flat Dict is copied with one allocation.
+  template <class TensorCopy>
+  static void copy_or_wait(const Value& from, Value& to, std::vector<Copy>& pending, const TensorCopy& copy_tensor) {
+    if (is_nonempty_container(from)) {
+      pending.push_back({&from, &to});
+    } else {
+      copy_leaf(from, to, copy_tensor);
+    }
+  }
+  template <class Tag, class TensorCopy>
+  static void copy_items(const Sequence<Tag>& from, Sequence<Tag>& to, std::vector<Copy>& pending,
+                         const TensorCopy& copy_tensor) {
+    to.items_.resize(from.items_.size());
+    for (std::size_t i = 0; i < from.items_.size(); ++i) copy_or_wait(from.items_[i], to.items_[i], pending, copy_tensor);
+  }
+  template <class TensorCopy>
+  static void copy_entries(const Dict& from, Dict& to, std::vector<Copy>& pending, const TensorCopy& copy_tensor) {
     to.entries_.reserve(from.entries_.size());
     for (const Dict::Entry& entry : from.entries_) {
       to.entries_.push_back({entry.key, Value()});
       to.index_last();
     }
-    for (std::size_t i = 0; i < from.entries_.size(); ++i) pending.push_back({&from.entries_[i].value, &to.entries_[i].value});
+    for (std::size_t i = 0; i < from.entries_.size(); ++i)
+      copy_or_wait(from.entries_[i].value, to.entries_[i].value, pending, copy_tensor);
   }
 };
 

@@ -13,6 +13,19 @@ namespace treadle {
 
 namespace {
 
+bool same_bits(const at::Tensor& a, const at::Tensor& b);
+
+/// The scales and zero points of two quantized tensors.
+bool same_quantizer(const at::Tensor& a, const at::Tensor& b) {
+  if (a.qscheme() != b.qscheme()) return false;
+  if (a.qscheme() == at::kPerTensorAffine) {
+    return std::bit_cast<std::uint64_t>(a.q_scale()) == std::bit_cast<std::uint64_t>(b.q_scale()) &&
+           a.q_zero_point() == b.q_zero_point();
+  }
+  return a.q_per_channel_axis() == b.q_per_channel_axis() && same_bits(a.q_per_channel_scales(), b.q_per_channel_scales()) &&
+         same_bits(a.q_per_channel_zero_points(), b.q_per_channel_zero_points());
+}
+
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes() || a.layout() != b.layout() || a.device() != b.device())
     return false;
@@ -20,6 +33,7 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.is_sparse()) {
     return a.is_coalesced() == b.is_coalesced() && same_bits(a._indices(), b._indices()) && same_bits(a._values(), b._values());
   }
+  if (a.is_quantized() && !same_quantizer(a, b)) return false;
   // A conjugate may be a flag upon the bits of its opposite.
   const at::Tensor left = a.detach().resolve_conj().resolve_neg().cpu().contiguous();
   const at::Tensor right = b.detach().resolve_conj().resolve_neg().cpu().contiguous();

@@ -3,6 +3,8 @@
 #include <treadle/base/device.hpp>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_empty_affine_quantized.h>
+#include <ATen/ops/_empty_per_channel_affine_quantized.h>
 #include <ATen/ops/empty.h>
 
 #include <unordered_map>
@@ -15,6 +17,17 @@ at::Tensor bytes_of(const c10::Storage& storage) {
   auto bytes = at::empty({0}, at::TensorOptions().dtype(c10::kByte).device(storage.device()));
   bytes.set_(storage, 0, {static_cast<std::int64_t>(storage.nbytes())}, {1});
   return bytes;
+}
+
+/// A tensor of the same dtype on the CPU, and quantized alike, without elements.
+at::Tensor shell_like(const at::Tensor& tensor) {
+  const auto options = at::TensorOptions().dtype(tensor.dtype());
+  if (!tensor.is_quantized()) return at::empty({0}, options);
+  if (tensor.qscheme() == c10::kPerTensorAffine)
+    return at::_empty_affine_quantized({0}, options, tensor.q_scale(), tensor.q_zero_point());
+  return at::_empty_per_channel_affine_quantized(std::vector<std::int64_t>(static_cast<std::size_t>(tensor.dim()), 0),
+                                                 tensor.q_per_channel_scales().cpu(), tensor.q_per_channel_zero_points().cpu(),
+                                                 tensor.q_per_channel_axis(), options);
 }
 
 }  // namespace
@@ -57,7 +70,7 @@ Value Checkpointer::AsyncWriter::snapshot(const Value& state) {
                              : at::empty({nbytes}, at::TensorOptions().dtype(c10::kByte).pinned_memory(pin)));
       if (nbytes > 0) buffers.back().copy_(bytes_of(storage), /*non_blocking=*/pin);
     }
-    auto result = at::empty({0}, at::TensorOptions().dtype(tensor.dtype()));
+    auto result = shell_like(tensor);
     result.set_(buffers[number->second].storage(), tensor.storage_offset(), tensor.sizes(), tensor.strides());
     if (tensor.is_conj()) result._set_conj(true);
     if (tensor.is_neg()) result._set_neg(true);

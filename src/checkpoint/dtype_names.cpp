@@ -31,6 +31,9 @@ constexpr std::pair<std::string_view, ScalarType> kNames[] = {
     {"bits1x8", ScalarType::Bits1x8},
     {"bits2x4", ScalarType::Bits2x4},
     {"bits4x2", ScalarType::Bits4x2},
+    {"qint8", ScalarType::QInt8},
+    {"quint8", ScalarType::QUInt8},
+    {"qint32", ScalarType::QInt32},
 #if TREADLE_TORCH_AT_LEAST(2, 1)
     {"float8_e4m3fn", ScalarType::Float8_e4m3fn},
     {"float8_e5m2", ScalarType::Float8_e5m2},
@@ -74,6 +77,9 @@ constexpr std::pair<std::string_view, ScalarType> kStorages[] = {
     {"BoolStorage", ScalarType::Bool},
     {"ComplexFloatStorage", ScalarType::ComplexFloat},
     {"ComplexDoubleStorage", ScalarType::ComplexDouble},
+    {"QInt8Storage", ScalarType::QInt8},
+    {"QUInt8Storage", ScalarType::QUInt8},
+    {"QInt32Storage", ScalarType::QInt32},
 };
 
 constexpr std::pair<std::string_view, ScalarType> kNumpy[] = {

@@ -9,7 +9,7 @@ namespace treadle {
 
 /// The dtype that Python calls `torch.<name>` ("float32"; aliases such as "float" too).
 std::optional<c10::ScalarType> dtype_of_name(std::string_view name);
-/// The name of `torch.<name>`; empty for a dtype that has no plain tensors (quantized ones).
+/// The name of `torch.<name>`; empty for a dtype that cannot be saved (quantized ones of less than 8 bits).
 std::string_view name_of_dtype(c10::ScalarType dtype);
 
 /// The dtype of the class `torch.<name>` ("FloatStorage").

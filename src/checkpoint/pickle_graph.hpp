@@ -79,6 +79,18 @@ struct StorageView {
   bool untyped = false;
 };
 
+inline constexpr std::uint32_t kNotQuantized = 0xffffffff;
+
+/// How the numbers of a quantized tensor stand for others: (number - zero point) * scale.
+struct QuantizerSpec {
+  bool per_channel = false;
+  double scale = 1;             // of a whole tensor
+  std::int64_t zero_point = 0;  // likewise
+  NodeId scales = kNoNode;      // tensors, one entry per channel
+  NodeId zero_points = kNoNode;
+  std::int64_t axis = 0;
+};
+
 struct TensorSpec {
   std::uint32_t view = 0;  // number in PickleGraph::views
   NodeId sizes = kNoNode;
@@ -88,6 +100,7 @@ struct TensorSpec {
   c10::ScalarType dtype = c10::ScalarType::Undefined;
   bool conjugate = false;
   bool negative = false;
+  std::uint32_t quantizer = kNotQuantized;  // number in PickleGraph::quantizers
 };
 
 struct ArrayType {
@@ -166,6 +179,7 @@ class PickleGraph {
   std::deque<StorageSpec> storages;
   std::deque<StorageView> views;
   std::deque<TensorSpec> tensors;
+  std::deque<QuantizerSpec> quantizers;
   std::deque<ArrayType> array_types;
   std::deque<ArraySpec> arrays;
 

@@ -170,6 +170,8 @@ class Converter {
 
   Value global(const Node& node) {
     auto kind = static_cast<Global>(node.small);
+    if (kind == Global::per_tensor_affine || kind == Global::per_channel_affine || kind == Global::per_channel_float)
+      return fmt::format("torch.{}", to_string(kind));
     if (kind == Global::dtype) return fmt::format("torch.{}", name_of_dtype(static_cast<c10::ScalarType>(node.wide)));
     fail(fmt::format("the class {} stands where data should be", to_string(kind)));
   }

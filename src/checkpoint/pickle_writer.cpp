@@ -72,11 +72,16 @@ class PickleWriter {
       if (tensor.layout() == c10::kSparse) {
         uses_[tensor._indices().storage().unsafeGetStorageImpl()].insert(tensor._indices().scalar_type());
         uses_[tensor._values().storage().unsafeGetStorageImpl()].insert(tensor._values().scalar_type());
+      } else if (by_channel(tensor)) {
+        for (const at::Tensor& part : {tensor, tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()})
+          uses_[part.storage().unsafeGetStorageImpl()].insert(part.scalar_type());
       } else if (tensor.layout() == c10::kStrided && tensor.has_storage()) {
         uses_[tensor.storage().unsafeGetStorageImpl()].insert(tensor.scalar_type());
       }
     });
   }
+
+  static bool by_channel(const at::Tensor& tensor) { return tensor.is_quantized() && tensor.qscheme() != at::kPerTensorAffine; }
 
   void put(const Value& value) {
     switch (value.type()) {
@@ -243,6 +248,8 @@ class PickleWriter {
     if (recall(tensor_numbers_, tensor.unsafeGetTensorImpl())) return;
     if (tensor.layout() == c10::kSparse) {
       put_sparse(tensor);
+    } else if (tensor.is_quantized()) {
+      put_quantized(tensor);
     } else {
       put_strided(tensor);
     }
@@ -261,7 +268,24 @@ class PickleWriter {
     std::string_view storage_class = storage_class_of_dtype(dtype);
     bool typed = !storage_class.empty() && uses_[storage].size() == 1 && nbytes % tensor.element_size() == 0;
     put_global("torch._utils", typed ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3");
-    out_ += "((";
+    out_.push_back('(');
+    put_storage(tensor, typed ? storage_class : std::string_view());
+    put_no_hooks();
+    if (!typed) put_global("torch", name);
+    if (tensor.is_conj() || tensor.is_neg()) {
+      out_ += "}(";
+      if (tensor.is_conj()) put_text("conj"), put_bool(true);
+      if (tensor.is_neg()) put_text("neg"), put_bool(true);
+      out_.push_back('u');
+    }
+    out_ += "tR";
+  }
+
+  /// Its storage, of a class or untyped, and where it lies there.
+  void put_storage(const at::Tensor& tensor, std::string_view storage_class) {
+    const bool typed = !storage_class.empty();
+    const std::uint64_t nbytes = tensor.storage().nbytes();
+    out_.push_back('(');
     put_text("storage");
     typed ? put_global("torch", storage_class) : put_global("torch.storage", "UntypedStorage");
     put_text(std::to_string(number_of(tensor.storage())));
@@ -271,16 +295,40 @@ class PickleWriter {
     put_integer(tensor.storage_offset());
     put_shape(tensor.sizes());
     put_shape(tensor.strides());
+  }
+
+  void put_no_hooks() {
     put_bool(false);
     put_global("collections", "OrderedDict");
     out_ += ")R";
-    if (!typed) put_global("torch", name);
-    if (tensor.is_conj() || tensor.is_neg()) {
-      out_ += "}(";
-      if (tensor.is_conj()) put_text("conj"), put_bool(true);
-      if (tensor.is_neg()) put_text("neg"), put_bool(true);
-      out_.push_back('u');
+  }
+
+  void put_quantized(const at::Tensor& tensor) {
+    const std::string_view storage_class = storage_class_of_dtype(tensor.scalar_type());
+    if (storage_class.empty()) {
+      throw FormatError(fmt::format("a tensor of dtype {} cannot be saved: of quantized ones qint8, quint8 and qint32 can",
+                                    c10::toString(tensor.scalar_type())));
     }
+    if (uses_[tensor.storage().unsafeGetStorageImpl()].size() != 1)
+      throw FormatError("a quantized tensor that shares its memory with a tensor of another dtype cannot be saved");
+    put_global("torch._utils", "_rebuild_qtensor");
+    out_.push_back('(');
+    put_storage(tensor, storage_class);
+    if (by_channel(tensor)) {
+      out_.push_back('(');
+      // Python writes this name for zero points that are floats too; their dtype tells.
+      put_global("torch", "per_channel_affine");
+      put_strided(tensor.q_per_channel_scales());
+      put_strided(tensor.q_per_channel_zero_points());
+      put_integer(tensor.q_per_channel_axis());
+      out_.push_back('t');
+    } else {
+      put_global("torch", "per_tensor_affine");
+      put_real(tensor.q_scale());
+      put_integer(tensor.q_zero_point());
+      out_.push_back(static_cast<char>(0x87));
+    }
+    put_no_hooks();
     out_ += "tR";
   }
 

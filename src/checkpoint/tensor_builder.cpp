@@ -5,6 +5,8 @@
 #include "checkpoint/torch_version.hpp"
 #include "checkpoint/unpickler.hpp"
 
+#include <ATen/ops/_empty_affine_quantized.h>
+#include <ATen/ops/_empty_per_channel_affine_quantized.h>
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/_validate_sparse_coo_tensor_args.h>
 #include <ATen/ops/empty.h>
@@ -111,9 +113,12 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec, bool with_data) {
          spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.dtype);
-  if (!with_data) return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+  // There is no quantized meta tensor: the whole numbers stand for it.
+  if (!with_data) {
+    return at::empty_strided(geometry.sizes, geometry.strides, options.dtype(c10::toUnderlying(spec.dtype)).device(c10::kMeta));
+  }
   if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
-  auto result = at::empty({0}, options);
+  auto result = spec.quantizer == kNotQuantized ? at::empty({0}, options) : quantized_shell(spec, geometry.sizes);
   result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes,
               geometry.strides);
   if (spec.conjugate || spec.negative) {
@@ -125,6 +130,40 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec, bool with_data) {
   return result;
 }
 
+/// A quantized tensor without elements, of as many dimensions as `sizes` has.
+at::Tensor TensorBuilder::quantized_shell(const TensorSpec& spec, const std::vector<std::int64_t>& sizes) {
+  const QuantizerSpec& quantizer = graph_.quantizers[spec.quantizer];
+  const std::vector<std::int64_t> empty(std::max<std::size_t>(sizes.size(), 1), 0);
+  const auto options = at::TensorOptions().dtype(spec.dtype);
+  try {
+    if (!quantizer.per_channel) return at::_empty_affine_quantized(empty, options, quantizer.scale, quantizer.zero_point);
+    if (quantizer.axis < 0 || quantizer.axis >= std::ssize(sizes)) {
+      fail(fmt::format("the axis {} of a quantized tensor of {} dimensions", quantizer.axis, sizes.size()), spec.position);
+    }
+    const std::int64_t channels = sizes[static_cast<std::size_t>(quantizer.axis)];
+    const at::Tensor scales = channel_numbers(quantizer.scales, channels, "scales", spec.position);
+    const at::Tensor zero_points = channel_numbers(quantizer.zero_points, channels, "zero points", spec.position);
+    if (!scales.is_floating_point()) fail("the scales of a quantized tensor are no floats", spec.position);
+    // Whole zero points go with scales of 64 bits, others with 32.
+    const bool whole = zero_points.scalar_type() == at::kLong && scales.scalar_type() == at::kDouble;
+    const bool other = zero_points.scalar_type() == at::kFloat && scales.scalar_type() == at::kFloat;
+    if (!whole && !other) fail("the scales and zero points of a quantized tensor have strange dtypes", spec.position);
+    return at::_empty_per_channel_affine_quantized(empty, scales, zero_points, quantizer.axis, options);
+  } catch (const c10::Error& error) {
+    fail(fmt::format("a quantized tensor does not fit together: {}", error.what_without_backtrace()), spec.position);
+  }
+}
+
+at::Tensor TensorBuilder::channel_numbers(NodeId node, std::int64_t count, const char* what, std::uint64_t position) {
+  const TensorSpec& spec = graph_.tensors[graph_[node].wide];
+  if (spec.quantizer != kNotQuantized) fail(fmt::format("the {} of a quantized tensor are quantized", what), position);
+  at::Tensor numbers = part(node);
+  if (numbers.dim() != 1 || numbers.numel() != count) {
+    fail(fmt::format("a quantized tensor with {} channels and {} {}", count, numbers.numel(), what), position);
+  }
+  return numbers.contiguous();
+}
+
 const c10::Storage& TensorBuilder::storage(std::uint32_t number) {
   c10::Storage& cached = storage_cache_[number];
   if (!cached) {
@@ -134,7 +173,7 @@ const c10::Storage& TensorBuilder::storage(std::uint32_t number) {
   return cached;
 }
 
-/// A tensor that a sparse one is made of.
+/// A tensor that a sparse or quantized one is made of.
 at::Tensor TensorBuilder::part(NodeId node) {
   if (!options_.placeholders) return tensor(graph_[node].wide);
   const TensorSpec& spec = graph_.tensors[graph_[node].wide];

@@ -27,6 +27,8 @@ class TensorBuilder {
   void check_extent(Geometry& geometry, std::uint64_t position) const;
   at::Tensor build(const TensorSpec& spec, bool with_data);
   at::Tensor part(NodeId node);
+  at::Tensor quantized_shell(const TensorSpec& spec, const std::vector<std::int64_t>& sizes);
+  at::Tensor channel_numbers(NodeId node, std::int64_t count, const char* what, std::uint64_t position);
   const c10::Storage& storage(std::uint32_t number);
   at::Tensor array_tensor(const ArraySpec& spec);
   std::vector<std::int64_t> permutation(const ArraySpec& spec) const;

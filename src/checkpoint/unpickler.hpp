@@ -73,6 +73,8 @@ class Unpickler {
   NodeId make_device(const std::vector<NodeId>& arguments);
   NodeId make_tensor(Global global, const std::vector<NodeId>& arguments);
   NodeId make_parameter(const std::vector<NodeId>& arguments, std::size_t count);
+  NodeId make_quantized(const std::vector<NodeId>& arguments);
+  void expect_no_hooks(NodeId requires_grad, NodeId hooks);
   NodeId make_sparse(const std::vector<NodeId>& arguments);
   NodeId make_numpy(Global global, const std::vector<NodeId>& arguments);
   void build(NodeId object, NodeId state);

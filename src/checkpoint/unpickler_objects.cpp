@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <bit>
+
 namespace treadle {
 
 NodeId Unpickler::make(NodeId callable, NodeId arguments) {
@@ -54,6 +56,8 @@ NodeId Unpickler::make(NodeId callable, NodeId arguments) {
     case Global::rebuild_tensor_v2:
     case Global::rebuild_tensor_v3:
       return make_tensor(global, list);
+    case Global::rebuild_quantized:
+      return make_quantized(list);
     case Global::rebuild_parameter:
       return make_parameter(list, 3);
     case Global::rebuild_parameter_with_state:
@@ -162,11 +166,7 @@ NodeId Unpickler::make_tensor(Global global, const std::vector<NodeId>& argument
                   .offset = integer(arguments[1], "the offset of a tensor"),
                   .position = opcode_at_};
   const StorageView& view = graph_.views[spec.view];
-  if (!first) {
-    expect(is(arguments[4], NodeKind::boolean), "requires_grad of a tensor is no bool");
-    expect(is(arguments[5], NodeKind::dict) || is(arguments[5], NodeKind::none), "the hooks of a tensor are no dict");
-    expect(is(arguments[5], NodeKind::none) || graph_.count(arguments[5]) == 0, "a tensor has hooks");
-  }
+  if (!first) expect_no_hooks(arguments[4], arguments[5]);
   if (third) {
     expect(is_global(arguments[6], Global::dtype), "a tensor without a dtype");
     spec.dtype = static_cast<c10::ScalarType>(node(arguments[6]).wide);
@@ -174,6 +174,7 @@ NodeId Unpickler::make_tensor(Global global, const std::vector<NodeId>& argument
     expect(!view.untyped, "a tensor without a dtype");
     spec.dtype = view.dtype;
   }
+  expect(!c10::isQIntType(spec.dtype), "a quantized tensor without its scales");
   if (arguments.size() > least && !is(arguments[least], NodeKind::none)) {
     expect(is(arguments[least], NodeKind::dict), "the properties of a tensor are no dict");
     auto properties = graph_.items(arguments[least]);
@@ -192,6 +193,54 @@ NodeId Unpickler::make_tensor(Global global, const std::vector<NodeId>& argument
   }
   graph_.charge(sizeof(TensorSpec));
   graph_.tensors.push_back(spec);
+  return graph_.add({.kind = NodeKind::tensor, .wide = graph_.tensors.size() - 1});
+}
+
+void Unpickler::expect_no_hooks(NodeId requires_grad, NodeId hooks) {
+  expect(is(requires_grad, NodeKind::boolean), "requires_grad of a tensor is no bool");
+  expect(is(hooks, NodeKind::dict) || is(hooks, NodeKind::none), "the hooks of a tensor are no dict");
+  expect(is(hooks, NodeKind::none) || graph_.count(hooks) == 0, "a tensor has hooks");
+}
+
+// (storage, offset, sizes, strides, quantizer, requires_grad, hooks), where the quantizer is (per_tensor_affine, scale, zero
+// point) or (per_channel_affine, scales, zero points, axis).
+NodeId Unpickler::make_quantized(const std::vector<NodeId>& arguments) {
+  expect(arguments.size() == 7, "a quantized tensor with the wrong number of arguments");
+  expect(is(arguments[0], NodeKind::storage), "a quantized tensor without a storage");
+  expect(is(arguments[2], NodeKind::tuple) && is(arguments[3], NodeKind::tuple),
+         "the sizes or strides of a quantized tensor are no tuple");
+  expect(is(arguments[4], NodeKind::tuple) && graph_.count(arguments[4]) >= 3 && graph_.count(arguments[4]) <= 4,
+         "the quantizer of a tensor is no tuple of 3 or 4");
+  expect_no_hooks(arguments[5], arguments[6]);
+  const StorageView& view = graph_.views[node(arguments[0]).wide];
+  expect(!view.untyped && c10::isQIntType(view.dtype), "a quantized tensor with a storage of plain numbers");
+
+  const auto parts = graph_.items(arguments[4]);
+  QuantizerSpec quantizer;
+  quantizer.per_channel = parts.size() == 4;
+  if (quantizer.per_channel) {
+    expect(is_global(parts[0], Global::per_channel_affine) || is_global(parts[0], Global::per_channel_float),
+           "an unknown way to quantize by channel");
+    expect(is(parts[1], NodeKind::tensor) && is(parts[2], NodeKind::tensor),
+           "the scales or zero points of a quantized tensor are no tensors");
+    quantizer.scales = parts[1];
+    quantizer.zero_points = parts[2];
+    quantizer.axis = integer(parts[3], "the axis of a quantized tensor");
+  } else {
+    expect(is_global(parts[0], Global::per_tensor_affine), "an unknown way to quantize");
+    expect(is(parts[1], NodeKind::real), "the scale of a quantized tensor is no float");
+    quantizer.scale = std::bit_cast<double>(node(parts[1]).wide);
+    quantizer.zero_point = integer(parts[2], "the zero point of a quantized tensor");
+  }
+  graph_.charge(sizeof(TensorSpec) + sizeof(QuantizerSpec));
+  graph_.quantizers.push_back(quantizer);
+  graph_.tensors.push_back({.view = static_cast<std::uint32_t>(node(arguments[0]).wide),
+                            .sizes = arguments[2],
+                            .strides = arguments[3],
+                            .offset = integer(arguments[1], "the offset of a tensor"),
+                            .position = opcode_at_,
+                            .dtype = view.dtype,
+                            .quantizer = static_cast<std::uint32_t>(graph_.quantizers.size() - 1)});
   return graph_.add({.kind = NodeKind::tensor, .wide = graph_.tensors.size() - 1});
 }
 

@@ -92,10 +92,17 @@ hooks::Scope add_statistics_hooks(DefaultTrainer& trainer, std::vector<std::uniq
   }
   const auto options = ema_options(trainer.config());
   if (!options) return nullptr;
-  auto ema = std::make_unique<hooks::EmaHook>(trainer.model(), *options);
+  auto ema = std::make_unique<hooks::EmaHook>(trainer.model(), *options, &trainer.checkpointer());
   hooks::Scope scope = ema->scope();
   list.push_back(std::move(ema));
   return scope;
+}
+
+/// What looks at how the run uses the machine.
+void add_measuring_hooks(const Config& config, std::vector<std::unique_ptr<HookBase>>& list) {
+  if (auto options = torch_profiler_options(config)) list.push_back(std::make_unique<hooks::TorchProfiler>(*std::move(options)));
+  if (const auto options = torch_memory_stats_options(config))
+    list.push_back(std::make_unique<hooks::TorchMemoryStats>(*options));
 }
 
 /// What evaluates, and what decides by the results.
@@ -120,6 +127,7 @@ std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
   std::vector<std::unique_ptr<HookBase>> list;
   list.push_back(std::make_unique<hooks::IterationTimer>());
   list.push_back(std::make_unique<hooks::LRScheduler>(trainer.optimizer(), trainer.lr_scheduler()));
+  add_measuring_hooks(config, list);
   const hooks::Scope scope = add_statistics_hooks(trainer, list);
   list.push_back(std::make_unique<hooks::PeriodicCheckpointer>(trainer.checkpointer(), periodic_checkpointer_options(config)));
   add_evaluation_hooks(trainer, scope, list);

@@ -78,9 +78,15 @@ void DefaultTrainer::resume_or_load(bool resume) {
   }
 }
 
+void DefaultTrainer::before_step() {
+  inner_->keep_state_for(*this);
+  TrainerBase::before_step();
+}
+
 void DefaultTrainer::after_train() {
   std::exception_ptr failure;
   try {
+    inner_->finish_for(*this);
     inner_->after_train();
   } catch (...) {
     failure = std::current_exception();

@@ -2,6 +2,7 @@
 #include <defaults/validate_as.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/defaults/options.hpp>
+#include <treadle/engine/trainer_base.hpp>
 
 #include <fmt/format.h>
 
@@ -79,6 +80,27 @@ std::optional<hooks::EarlyStoppingOptions> early_stopping_options(const Config& 
             {{"EarlyStoppingOptions.patience", "TREADLE.EARLY_STOPPING.PATIENCE"},
              {"EarlyStoppingOptions.min_delta", "TREADLE.EARLY_STOPPING.MIN_DELTA"}},
             [&] { hooks::validate(options); });
+  return options;
+}
+
+std::optional<hooks::TorchProfilerOptions> torch_profiler_options(const Config& config) {
+  const std::int64_t start = config.get_int("TREADLE.PROFILER.START");
+  if (start < 0) return std::nullopt;
+  hooks::TorchProfilerOptions options;
+  options.output_dir = config.get_string("OUTPUT_DIR");
+  options.active = config.get_int("TREADLE.PROFILER.STEPS");
+  options.enable = [start, end = start + options.active](const TrainerBase& trainer) {
+    return trainer.iter() >= start && trainer.iter() < end;
+  };
+  with_keys(config, {{"TorchProfilerOptions.active", "TREADLE.PROFILER.STEPS"}}, [&] { hooks::validate(options); });
+  return options;
+}
+
+std::optional<hooks::TorchMemoryStatsOptions> torch_memory_stats_options(const Config& config) {
+  hooks::TorchMemoryStatsOptions options;
+  options.period = config.get_int("TREADLE.MEMORY_STATS.PERIOD");
+  if (options.period == 0) return std::nullopt;
+  with_keys(config, {{"TorchMemoryStatsOptions.period", "TREADLE.MEMORY_STATS.PERIOD"}}, [&] { hooks::validate(options); });
   return options;
 }
 

@@ -1,3 +1,6 @@
+#include "engine/snapshot.hpp"
+#include "engine/step_record.hpp"
+
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
@@ -10,7 +13,6 @@
 
 #include <ATen/ops/empty_like.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <torch/optim/lbfgs.h>
 #include <torch/optim/optimizer.h>
 
@@ -36,6 +38,15 @@ void validate(const SimpleTrainerOptions& options) {
   require_at_least(1, "gather_metric_period", options.gather_metric_period);
   require_at_least(1, "batches_per_step", options.batches_per_step);
   require_at_least(0, "non_finite.max_skips", options.non_finite.max_skips);
+  require_at_least(1, "non_finite.rollback_period", options.non_finite.rollback_period);
+  require_at_least(0, "non_finite.max_rollbacks", options.non_finite.max_rollbacks);
+  if (options.async_write_metrics && (options.non_finite.action != NonFiniteAction::stop || options.non_finite.check_gradients)) {
+    throw ConfigError(
+        "SimpleTrainerOptions.async_write_metrics notices losses that are not finite when the optimizer has run: "
+        "non_finite.action "
+        "must be stop and non_finite.check_gradients false",
+        "SimpleTrainerOptions.async_write_metrics");
+  }
   if (options.clip.enabled) validate(options.clip);
 }
 
@@ -76,27 +87,6 @@ bool all_finite(const NamedNumbers& numbers) {
   return true;
 }
 
-/// Adds the losses of one of several batches to the sums so far.
-void add_losses(const LossDict& losses, bool first, NamedNumbers& sums, std::int64_t iteration) {
-  if (first) sums.resize(losses.size());  // keeps the memory of the names
-  if (losses.size() != sums.size()) {
-    throw Error(fmt::format("the batches of iteration {} gave {} and {} losses; all must give the same", iteration, sums.size(),
-                            losses.size()));
-  }
-  for (std::size_t i = 0; i < losses.size(); ++i) {
-    const double value = losses[i].second.detach().item<double>();
-    if (first) {
-      sums[i].first = losses[i].first;
-      sums[i].second = value;
-    } else if (sums[i].first != losses[i].first) {
-      throw Error(fmt::format("the batches of iteration {} gave the losses \"{}\" and \"{}\"; all must give the same", iteration,
-                              sums[i].first, losses[i].first));
-    } else {
-      sums[i].second += value;
-    }
-  }
-}
-
 }  // namespace
 
 SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
@@ -107,6 +97,9 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
       source_(source),
       optimizer_(optimizer),
       options_(std::move(options)),
+      now_(std::make_unique<StepRecord>()),
+      told_(std::make_unique<StepRecord>()),
+      snapshot_(std::make_unique<Snapshot>()),
       clips_by_itself_(dynamic_cast<const ClippingOptimizer*>(&optimizer)),
       needs_closure_(options_.closure.value_or(dynamic_cast<const torch::optim::LBFGS*>(&optimizer) != nullptr)) {
   if (!model_) throw Error("SimpleTrainer needs a model, found a null pointer");
@@ -150,34 +143,31 @@ void SimpleTrainer::backward(const at::Tensor& loss) {
 }
 void SimpleTrainer::update(const std::function<at::Tensor()>& closure) { optimizer_.step(closure); }
 
-LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, std::int64_t k) {
+LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, bool first) {
   LossDict losses = compute_losses(batch);
   check_losses(losses, loop.iter());
-  add_losses(losses, k == 0, loss_values_, loop.iter());
+  now_->losses.add(losses, first, loop.iter());
   return losses;
 }
 
 void SimpleTrainer::run_step_for(TrainerBase& loop) {
+  if (!options_.async_write_metrics) finish_for(loop);  // what a state left pending
   const std::int64_t batches = options_.batches_per_step;
-  double data_time = 0;
-  ids_.clear();
+  now_->iteration = loop.iter();
+  now_->data_time = 0;
+  now_->ids.clear();
   Batch batch;
   at::Tensor loss;
   for (std::int64_t k = 0; k < batches; ++k) {
     const auto start = std::chrono::steady_clock::now();
     batch = next_batch(loop);
-    data_time += seconds_since(start);
-    ids_.insert(ids_.end(), batch.ids().begin(), batch.ids().end());
+    now_->data_time += seconds_since(start);
+    now_->ids.insert(now_->ids.end(), batch.ids().begin(), batch.ids().end());
 
     if (k == 0 && options_.zero_grad_before_forward) optimizer_.zero_grad();
     if (distributed_) distributed_->set_gradient_sync(k + 1 == batches);
-    const LossDict losses = forward(loop, batch, k);
-    if (k + 1 == batches) {
-      if (batches > 1) {
-        for (auto& [name, value] : loss_values_) value /= static_cast<double>(batches);
-      }
-      loop.start_exchange({.losses = loss_values_, .data_time = data_time, .finite = all_finite(loss_values_)});
-    }
+    const LossDict losses = forward(loop, batch, k == 0);
+    if (k + 1 == batches) start_exchange(loop);
     if (k == 0 && !options_.zero_grad_before_forward) optimizer_.zero_grad();
     loss = sum_of(losses);
     if (batches > 1) loss = loss / batches;
@@ -188,35 +178,65 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
   const StepVerdict& verdict = loop.finish_exchange();
   before_gradients_are_read();
   if (!is_finite(verdict)) {
-    skip(loop, verdict);
+    deal_with_non_finite(loop, verdict);
     return;
   }
-  if (gathers(loop)) record(loop, verdict, data_time);
-  step_optimizer(batch, loss);
-  if (gathers(loop)) record_norm(loop.storage());
-}
-
-bool SimpleTrainer::is_finite(const StepVerdict& verdict) const {
-  if (!verdict.finite) return false;
-  if (!options_.non_finite.check_gradients) return true;
-  // Reduced gradients are equal on all ranks, so all see the same.
-  for (const auto& group : optimizer_.param_groups()) {
-    if (!std::isfinite(total_grad_norm(group.params(), 1).item<double>())) return false;
+  record(loop, verdict, *told_);
+  if (options_.async_write_metrics) {
+    std::swap(now_, told_);
+  } else {
+    told_->iteration = -1;
   }
-  return true;
+  step_optimizer(batch, loss);
+  if (gathers(loop.iter())) record_norm(loop.storage());
 }
 
-void SimpleTrainer::skip(TrainerBase& loop, const StepVerdict& verdict) {
-  const NonFiniteOptions& options = options_.non_finite;
-  if (!ids_.empty())
-    log_warning(fmt::format("iteration {} had the samples {} of \"{}\"", loop.iter(), fmt::join(ids_, ", "), source_.name()));
-  if (options.action == NonFiniteAction::stop || skipped_steps_ >= options.max_skips)
-    throw NonFiniteError(loop.iter(), verdict.losses, ids_);
-  ++skipped_steps_;
-  log_warning(fmt::format("{}: the step is skipped ({} of at most {})", NonFiniteError(loop.iter(), verdict.losses).what(),
-                          skipped_steps_, options.max_skips));
-  loop.storage().put_scalar("skipped_steps", static_cast<double>(skipped_steps_), /*smoothing_hint=*/false);
-  step_left_out();
+void SimpleTrainer::start_exchange(TrainerBase& loop) {
+  if (options_.async_write_metrics) {
+    now_->losses.prefetch();
+  } else {
+    std::swap(now_, told_);
+  }
+  tell(loop);
+}
+
+/// Sends the facts of the step that is told of; none when there is no such step yet.
+void SimpleTrainer::tell(TrainerBase& loop) {
+  if (told_->iteration >= 0) {
+    told_->losses.read(facts_.losses);
+    facts_.data_time = told_->data_time;
+  } else {
+    facts_.losses.clear();
+    facts_.data_time = 0;
+  }
+  facts_.finite = all_finite(facts_.losses);
+  loop.start_exchange(facts_);
+}
+
+void SimpleTrainer::finish_for(TrainerBase& loop) {
+  if (loop.outcome() == Outcome::failed) told_->iteration = -1;
+  if (told_->iteration < 0) return;
+  tell(loop);
+  const StepVerdict& verdict = loop.finish_exchange();
+  if (!verdict.finite) throw NonFiniteError(told_->iteration, verdict.losses, told_->ids);
+  record(loop, verdict, *told_);
+  told_->iteration = -1;
+}
+
+void SimpleTrainer::before_step() {
+  keep_state_for(*this);
+  TrainerBase::before_step();
+}
+
+void SimpleTrainer::after_train() {
+  std::exception_ptr failure;
+  try {
+    finish_for(*this);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  TrainerBase::after_train();
+  if (failure) std::rethrow_exception(failure);
 }
 
 /// False when the step is to be left out.
@@ -271,31 +291,60 @@ void SimpleTrainer::record_norm(EventStorage& storage) {
   norm_of_before_ = norm_;
 }
 
-void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const {
+void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, const StepRecord& step) const {
+  if (step.iteration < 0 || !gathers(step.iteration)) return;
   EventStorage& storage = loop.storage();
-  storage.put_scalar("rank_data_time", own_data_time);
-  storage.put_scalar("data_time", verdict.data_time);
+  storage.put_scalar("rank_data_time", step.data_time, true, step.iteration);
+  storage.put_scalar("data_time", verdict.data_time, true, step.iteration);
   double total = 0;
   bool has_total = false;
   for (const auto& [name, value] : verdict.losses) {
     total += value;
     has_total = has_total || name == "total_loss";
   }
-  if (!has_total) storage.put_scalar("total_loss", total);
-  storage.put_scalars(verdict.losses);
+  if (!has_total) storage.put_scalar("total_loss", total, true, step.iteration);
+  storage.put_scalars(verdict.losses, true, step.iteration);
 }
+
+namespace {
+
+std::int64_t count_in(const Dict& state, const char* key) {
+  const Value* count = state.find(key);
+  return count ? count->as_int() : 0;
+}
+
+void check_pending(const ValueView& pending) {
+  if (pending["iteration"].as_int() < 0) pending["iteration"].fail("must not be negative");
+  pending["data_time"].as_double();
+  const ValueView losses = pending["losses"];
+  for (const auto& loss : losses.as_dict()) losses[loss.key].as_double();
+}
+
+}  // namespace
 
 Dict SimpleTrainer::state_dict() const {
   Dict state = TrainerBase::state_dict();
   state.set("optimizer", optimizer_state_->state_dict());
   if (skipped_steps_ > 0) state.set("skipped_steps", skipped_steps_);
+  if (rollbacks_ > 0) state.set("rollbacks", rollbacks_);
+  if (told_->iteration >= 0) {
+    NamedNumbers numbers;
+    told_->losses.read(numbers);
+    Dict losses;
+    for (const auto& [name, value] : numbers) losses.set(name, value);
+    state.set("pending_metrics",
+              Dict{{"iteration", told_->iteration}, {"data_time", told_->data_time}, {"losses", std::move(losses)}});
+  }
   return state;
 }
 
 void SimpleTrainer::check_state_dict(const Dict& state) const {
   TrainerBase::check_state_dict(state);
-  if (const auto skipped = ValueView(state).find("skipped_steps"); skipped && skipped->as_int() < 0)
-    skipped->fail("must not be negative");
+  const ValueView view(state);
+  for (const char* key : {"skipped_steps", "rollbacks"}) {
+    if (const auto count = view.find(key); count && count->as_int() < 0) count->fail("must not be negative");
+  }
+  if (const auto pending = view.find("pending_metrics")) check_pending(*pending);
   try {
     optimizer_state_->check_state_dict(state.at("optimizer").as_dict());
   } catch (const FormatError& error) {
@@ -306,8 +355,18 @@ void SimpleTrainer::check_state_dict(const Dict& state) const {
 void SimpleTrainer::load_state_dict(const Dict& state) {
   TrainerBase::load_state_dict(state);
   optimizer_state_->load_state_dict(state.at("optimizer").as_dict());
-  const Value* skipped = state.find("skipped_steps");
-  skipped_steps_ = skipped ? skipped->as_int() : 0;
+  skipped_steps_ = count_in(state, "skipped_steps");
+  rollbacks_ = count_in(state, "rollbacks");
+  told_->iteration = -1;
+  if (const Value* found = state.find("pending_metrics")) {
+    const Dict& pending = found->as_dict();
+    NamedNumbers numbers;
+    for (const auto& [name, value] : pending.at("losses").as_dict()) numbers.emplace_back(name.string(), value.as_double());
+    told_->losses.set(numbers);
+    told_->ids.clear();
+    told_->data_time = pending.at("data_time").as_double();
+    told_->iteration = pending.at("iteration").as_int();
+  }
 }
 
 }  // namespace treadle

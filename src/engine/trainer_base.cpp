@@ -57,7 +57,7 @@ void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
   }
   if (group_->is_broken()) group_->rebuild();
   exchange_.reset();
-  in_step_ = false;
+  in_step_ = returned_ = false;
   stop_verdict_ = false;
   after_train_failure_ = nullptr;
   iter_ = start_iter_ = start_iter;
@@ -76,6 +76,7 @@ void TrainerBase::run_loop() {
     in_step_ = true;
     run_step();
     in_step_ = false;
+    if (std::exchange(returned_, false)) continue;
     completed_ = iter_;
     after_step();
   }

@@ -80,6 +80,13 @@ void TrainerBase::resume_at(Position position, std::function<void()> restore) {
   resume_ = Resume{std::move(position), std::move(restore)};
 }
 
+void TrainerBase::return_to(const Dict& state) {
+  const std::int64_t start = start_iter_;
+  load_state_dict(state);
+  start_iter_ = start;
+  returned_ = true;
+}
+
 Dict TrainerBase::state_dict() const {
   Dict state{{"iteration", completed_}};
   Dict hooks;

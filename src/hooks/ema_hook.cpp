@@ -1,9 +1,16 @@
+#include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/engine/trainer_base.hpp>
 #include <treadle/hooks/ema_hook.hpp>
 
 namespace treadle::hooks {
 
 void EmaHook::after_step(TrainerBase&) { average_.update(); }
+
+void EmaHook::after_train(TrainerBase& trainer) {
+  if (checkpointer_ == nullptr || trainer.outcome() != Outcome::completed) return;
+  const std::shared_ptr<void> averages = scope()();
+  checkpointer_->save_aside("model_ema", {{"iteration", trainer.iter() - 1}}, Checkpointer::Parts::model);
+}
 
 Scope EmaHook::scope() {
   return [this]() -> std::shared_ptr<void> {

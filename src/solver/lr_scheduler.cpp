@@ -45,9 +45,16 @@ void LRScheduler::step() {
 }
 
 void LRScheduler::apply() {
-  last_lrs_ = get_lr();
+  last_lrs_.resize(base_lrs_.size());
+  compute_lrs(last_lrs_);
   auto& groups = optimizer_.param_groups();
   for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(last_lrs_.at(i));
+}
+
+std::vector<double> LRScheduler::get_lr() const {
+  std::vector<double> lrs(base_lrs_.size());
+  compute_lrs(lrs);
+  return lrs;
 }
 
 Dict LRScheduler::state_dict() const {
@@ -101,7 +108,7 @@ LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler mu
   step();
 }
 
-std::vector<double> LRMultiplier::get_lr() const {
+void LRMultiplier::compute_lrs(std::vector<double>& lrs) const {
   const double progress = static_cast<double>(last_iter()) / static_cast<double>(max_iter_);
   double multiplier = 0;
   try {
@@ -112,9 +119,7 @@ std::vector<double> LRMultiplier::get_lr() const {
     const double before = static_cast<double>(max_iter_ - 1) / static_cast<double>(max_iter_);
     multiplier = multiplier_(std::min(before, 1 - 2 * kProgressEpsilon));
   }
-  std::vector<double> lrs;
-  for (double base_lr : base_lrs()) lrs.push_back(base_lr * multiplier);
-  return lrs;
+  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs()[i] * multiplier;
 }
 
 std::unique_ptr<LRScheduler> build_lr_scheduler(const LRSchedulerOptions& options, torch::optim::Optimizer& optimizer) {

@@ -1,6 +1,7 @@
 // Trials: a run is killed with -9 at a random moment, resumed, and ends with the bits of one that was never stopped.
 // TREADLE_STRESS=1 TRIALS=n makes n of them; without it there are two.
 #include <tests/app/command.hpp>
+#include <tests/support/clock_keys.hpp>
 #include <treadle/checkpoint/file.hpp>
 
 #include <gtest/gtest.h>
@@ -24,7 +25,7 @@ std::vector<nlohmann::json> metrics(const std::string& folder) {
   std::vector<nlohmann::json> lines;
   for (const std::string& line : lines_of(read_text(folder + "/metrics.json"))) {
     nlohmann::json object = nlohmann::json::parse(line);
-    for (const char* clock : {"time", "data_time", "rank_data_time", "eta_seconds"}) object.erase(clock);
+    for (const char* key : kClockKeys) object.erase(key);
     lines.push_back(object);
   }
   return lines;

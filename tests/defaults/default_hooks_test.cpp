@@ -1,5 +1,6 @@
 // Every key that asks for a hook has its effect in a run.
 #include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/rng.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -9,6 +10,8 @@
 
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 namespace treadle {
 namespace {
@@ -132,6 +135,33 @@ TEST_F(DefaultHooks, ARunThatDoesNotImproveStopsEarly) {
   EXPECT_EQ(trainer.outcome(), Outcome::stopped);
   EXPECT_EQ(trainer.iter(), 7);
   EXPECT_EQ(read_text(output / "last_checkpoint"), "model_0000006.pth");
+}
+
+TEST_F(DefaultHooks, TheAveragesAreSavedAtTheEnd) {
+  const Dict final = train("ema", {"TREADLE.EMA.ENABLED", "True", "TREADLE.EMA.DECAY", "0.5"});
+  const Value file = load("ema/model_ema.pth");
+  const Dict averages =
+      load("ema/model_final.pth").as_dict().at("trainer").as_dict().at("hooks").as_dict().at("EmaHook").as_dict();
+  EXPECT_TRUE(same(file.as_dict().at("model").as_dict(), averages.at("averages").as_dict(), kWeight));
+  EXPECT_FALSE(same(file.as_dict().at("model").as_dict(), final, kWeight));
+  EXPECT_FALSE(file.as_dict().contains("trainer"));
+  EXPECT_EQ(read_text(output / "ema/last_checkpoint"), "model_final.pth");
+  train("plain", {});
+  EXPECT_FALSE(fs::exists(output / "plain/model_ema.pth"));
+}
+
+TEST_F(DefaultHooks, MeasureTheStepsThatAreAskedFor) {
+  std::vector<std::string> lines;
+  const LogCapture capture([&](LogLevel, std::string_view line) { lines.emplace_back(line); });
+  train("measured", {"TREADLE.PROFILER.START", "4", "TREADLE.PROFILER.STEPS", "2", "TREADLE.MEMORY_STATS.PERIOD", "6"});
+  EXPECT_TRUE(fs::exists(output / "measured/profiler-trace-iter5.json"));
+  const auto memory =
+      std::count_if(lines.begin(), lines.end(), [](const std::string& line) { return line.find("MiB") != std::string::npos; });
+  EXPECT_GE(memory, 2);
+  const DefaultTrainer without(run.config(output / "without", {}), nullptr);
+  for (const std::string& key : without.hook_keys()) EXPECT_TRUE(key != "TorchProfiler" && key != "TorchMemoryStats") << key;
+  EXPECT_THROW(train("wrong", {"TREADLE.PROFILER.START", "4", "TREADLE.PROFILER.STEPS", "0"}), ConfigError);
+  EXPECT_THROW(train("wrong", {"TREADLE.MEMORY_STATS.PERIOD", "-1"}), ConfigError);
 }
 
 }  // namespace

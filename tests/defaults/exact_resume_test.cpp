@@ -1,5 +1,9 @@
 // A run that is resumed from any of its checkpoints ends with the same bits as one that was never stopped.
+// TREADLE_STRESS=1 TRIALS=n stops the run with everything on at n iterations; without it at 12.
 #include <tests/defaults/tiny_run.hpp>
+#include <tests/support/clock_keys.hpp>
+#include <tests/support/process.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/rng.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -10,21 +14,18 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include <set>
+#include <cstdlib>
 
 namespace treadle {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Wall-clock keys: the only ones that may differ.
-const std::set<std::string> kClockKeys = {"time", "data_time", "rank_data_time", "eta_seconds"};
-
 std::vector<nlohmann::json> metrics_without_clock(const fs::path& folder) {
   std::vector<nlohmann::json> lines;
   for (const std::string& line : lines_of(read_text(folder / "metrics.json"))) {
     nlohmann::json object = nlohmann::json::parse(line);
-    for (const std::string& key : kClockKeys) object.erase(key);
+    for (const char* key : kClockKeys) object.erase(key);
     lines.push_back(object);
   }
   return lines;
@@ -34,7 +35,8 @@ std::vector<nlohmann::json> metrics_without_clock(const fs::path& folder) {
 Value comparable(const fs::path& file) {
   Value value = load_checkpoint_file(file);
   Dict& checkpoint = value.as_dict();
-  checkpoint.at("treadle").as_dict().erase("events");
+  Dict& events = checkpoint.at("treadle").as_dict().at("events").as_dict();
+  for (const char* key : kClockKeys) events.at("scalars").as_dict().erase(key);
   checkpoint.at("trainer").as_dict().at("hooks").as_dict().erase("PeriodicWriter");
   return value;
 }
@@ -146,6 +148,94 @@ TEST_F(ExactResume, WithAnotherNumberOfWorkers) {
   settings.insert(settings.end(), {"DATALOADER.NUM_WORKERS", "3"});
   train(resumed, true);
   expect_same(whole, resumed, "3 workers");
+}
+
+enum class Way { request, exception, kill };
+
+int trials() {
+  const char* stress = std::getenv("TREADLE_STRESS");
+  const char* count = std::getenv("TRIALS");
+  return stress != nullptr && count != nullptr ? std::atoi(count) : 12;
+}
+
+/// Dropout, batch norm and flips are the tiny run's own.
+struct EverythingOn : ExactResume {
+  EverythingOn() {
+    settings = {"SOLVER.CHECKPOINT_PERIOD",
+                "4",
+                "SOLVER.MAX_ITER",
+                "60",
+                "TEST.EVAL_PERIOD",
+                "11",
+                "SEED",
+                "11",
+                "SOLVER.AMP.ENABLED",
+                "True",
+                "SOLVER.CLIP_GRADIENTS.ENABLED",
+                "True",
+                "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+                "full_model",
+                "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+                "0.5",
+                "TREADLE.EMA.ENABLED",
+                "True",
+                "TREADLE.EMA.DECAY",
+                "0.9",
+                "TREADLE.EMA.PERIOD",
+                "2"};
+  }
+
+  void train_until(const fs::path& folder, int iteration, Way way) {
+    train(folder, false, [=](DefaultTrainer& trainer) {
+      trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.after_backward =
+                                                                 [=](TrainerBase& t) {
+                                                                   if (way == Way::exception && t.iter() == iteration)
+                                                                     throw Error("stopped by the test");
+                                                                 },
+                                                             .after_step =
+                                                                 [=](TrainerBase& t) {
+                                                                   if (t.iter() != iteration) return;
+                                                                   if (way == Way::request) t.request_stop("stopped by the test");
+                                                                   if (way == Way::kill) kill(getpid(), SIGKILL);
+                                                                 }});
+    });
+  }
+};
+
+TEST_F(EverythingOn, StoppedAtAnyIterationAndResumed) {
+  const fs::path whole = output.path() / "whole";
+  train(whole, false);
+  const Value last = load_checkpoint_file(whole / "model_final.pth");
+  const Dict& trainer = last.as_dict().at("trainer").as_dict();
+  ASSERT_TRUE(trainer.at("hooks").as_dict().contains("EmaHook"));
+  ASSERT_GT(trainer.at("_trainer").as_dict().at("grad_scaler").as_dict().size(), 0u);
+  Rng random(60);
+  for (int trial = 0; trial < trials(); ++trial) {
+    // A checkpoint is there from iteration 3 on; behind the last iteration nothing is left to stop.
+    const auto iteration = static_cast<int>(4 + random.below(55));
+    const Way way = static_cast<Way>(trial % 3);
+    const fs::path stopped = output.path() / ("stopped" + std::to_string(trial));
+    if (way == Way::exception) {
+      EXPECT_THROW(train_until(stopped, iteration, way), Error);
+    } else if (way == Way::request) {
+      train_until(stopped, iteration, way);
+    } else {
+      const ProcessResult killed =
+          run_process({"/proc/self/exe", "--gtest_also_run_disabled_tests", "--gtest_filter=EverythingOn.DISABLED_KillsItself"},
+                      {{"TREADLE_TEST_FOLDER", stopped.string()}, {"TREADLE_TEST_ITERATION", std::to_string(iteration)}});
+      ASSERT_EQ(killed.signal, SIGKILL) << killed.out << killed.err;
+    }
+    ASSERT_FALSE(fs::exists(stopped / "model_final.pth"));
+    train(stopped, true);
+    expect_same(whole, stopped, "way " + std::to_string(trial % 3) + " at iteration " + std::to_string(iteration));
+  }
+}
+
+// The process that the test above starts.
+TEST_F(EverythingOn, DISABLED_KillsItself) {
+  const char* folder = std::getenv("TREADLE_TEST_FOLDER");
+  const char* iteration = std::getenv("TREADLE_TEST_ITERATION");
+  if (folder != nullptr && iteration != nullptr) train_until(folder, std::atoi(iteration), Way::kill);
 }
 
 }  // namespace

@@ -88,7 +88,18 @@ TEST(Options, TheCurrentSettingsCountOnResumeUnlessSaidOtherwise) {
 TEST(Options, TheTrainerTakesItsKeys) {
   const auto options = simple_trainer_options(
       with({"TREADLE.SOLVER.BATCHES_PER_STEP", "3", "TREADLE.SOLVER.NON_FINITE", "skip", "TREADLE.SOLVER.MAX_SKIPPED_STEPS", "7",
-            "TREADLE.SOLVER.CHECK_GRADIENTS", "True", "TREADLE.SOLVER.RESUME", "saved"}));
+            "TREADLE.SOLVER.CHECK_GRADIENTS", "True", "TREADLE.SOLVER.RESUME", "saved", "TREADLE.SOLVER.GATHER_METRIC_PERIOD",
+            "4", "TREADLE.SOLVER.ROLLBACK_PERIOD", "50", "TREADLE.SOLVER.MAX_ROLLBACKS", "2"}));
+  EXPECT_EQ(options.gather_metric_period, 4);
+  EXPECT_EQ(options.non_finite.rollback_period, 50);
+  EXPECT_EQ(options.non_finite.max_rollbacks, 2);
+  EXPECT_FALSE(options.async_write_metrics);
+  EXPECT_TRUE(simple_trainer_options(with({"TREADLE.SOLVER.ASYNC_WRITE_METRICS", "True"})).async_write_metrics);
+  EXPECT_EQ(simple_trainer_options(with({"TREADLE.SOLVER.NON_FINITE", "rollback"})).non_finite.action,
+            NonFiniteAction::roll_back);
+  EXPECT_THROW(simple_trainer_options(with({"TREADLE.SOLVER.ROLLBACK_PERIOD", "0"})), ConfigError);
+  EXPECT_THROW(simple_trainer_options(with({"TREADLE.SOLVER.NON_FINITE", "skip", "TREADLE.SOLVER.ASYNC_WRITE_METRICS", "True"})),
+               ConfigError);
   EXPECT_EQ(options.batches_per_step, 3);
   EXPECT_EQ(options.non_finite.action, NonFiniteAction::skip);
   EXPECT_EQ(options.non_finite.max_skips, 7);

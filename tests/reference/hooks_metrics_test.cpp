@@ -153,7 +153,8 @@ void run_metrics(const ordered_json& input, const ordered_json& expect) {
   torch::optim::SGD optimizer({model->weight}, torch::optim::SGDOptions(0.0));
   const auto source = make_batch_source([]() -> std::optional<Batch> { return Batch(Dict{{"x", at::ones({1})}}); });
   SimpleTrainer trainer(model, *source, optimizer,
-                        {.gather_metric_period = input.at("gather_metric_period").get<std::int64_t>()});
+                        {.gather_metric_period = input.at("gather_metric_period").get<std::int64_t>(),
+                         .async_write_metrics = input.value("async_write_metrics", false)});
   const LogCapture quiet([](LogLevel, std::string_view) {});
   const auto& losses = input.at("losses");
   const bool as_tensor = input.at("model_returns_tensor");

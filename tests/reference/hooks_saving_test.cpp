@@ -7,6 +7,7 @@
 
 #include <torch/nn/modules/linear.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -100,6 +101,45 @@ void run_periodic(const ordered_json& input, const ordered_json& expect) {
 }
 
 TEST(ReferenceHooks, PeriodicCheckpointer) { each_hooks_case("periodic_checkpointer", run_periodic); }
+
+// ---- periodic_step: fvcore's class outside of a loop, told each iteration; here a hook whose trainer is put there
+
+void run_periodic_step(const ordered_json& input, const ordered_json& expect) {
+  const ordered_json& given = input.at("kwargs");
+  hooks::PeriodicCheckpointerOptions options{.period = given.at("period").get<std::int64_t>()};
+  if (given.contains("max_to_keep")) options.max_to_keep = given.at("max_to_keep").get<std::int64_t>();
+  const std::int64_t no_end = std::int64_t{1} << 40;
+  Saving run;
+  run.trainer.step = [&] { run.trainer.request_stop("the run has an end now"); };
+  run.trainer.train(0, given.contains("max_iter") ? given.at("max_iter").get<std::int64_t>() : no_end);
+  hooks::PeriodicCheckpointer hook(run.checkpointer, options);
+  hook.before_train(run.trainer);
+  Files saved;
+  bool twice = false;
+  for (const ordered_json& row : expect.at("rows")) {
+    const auto step = row.at("step").get<std::int64_t>();
+    run.trainer.load_state_dict({{"iteration", step}});
+    hook.after_step(run.trainer);
+    EXPECT_EQ(run.last(), text(row.at("last_checkpoint"))) << row;
+    if ((step + 1) % options.period == 0) {
+      twice = twice || std::erase(saved, *run.last()) > 0;
+      saved.push_back(*run.last());
+    }
+    if (!twice) {
+      EXPECT_EQ(run.files(), row.at("files").get<Files>()) << row;
+      continue;
+    }
+    // Python's list of recent files then holds one twice.
+    expect_listed("a checkpoint saved twice counts once");
+    const auto most = static_cast<std::ptrdiff_t>(options.max_to_keep.value_or(std::ssize(saved)));
+    Files kept(saved.end() - std::min(std::ssize(saved), most), saved.end());
+    std::sort(kept.begin(), kept.end());
+    EXPECT_EQ(run.files(), kept) << row;
+  }
+  for (const auto& [name, iteration] : expect.at("file_iteration").items()) EXPECT_EQ(run.iteration_in(name), iteration);
+}
+
+TEST(ReferenceHooks, PeriodicCheckpointerStepped) { each_hooks_case("periodic_step", run_periodic_step); }
 
 // ---- eval_hook
 

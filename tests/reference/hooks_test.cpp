@@ -38,11 +38,10 @@ using reference::ordered_json;
 /// Every kind of the family is run by a test of its own, or stands here with the reason why not.
 TEST(ReferenceHooks, EveryKindIsKnown) {
   const std::set<std::string> run = {
-      "periodic_checkpointer",  "best_checkpointer",    "call_order",      "eval_hook",       "get_best_param_group_id",
-      "simple_trainer_metrics", "iteration_timer",      "periodic_writer", "lr_hook",         "trainer_state",
-      "precise_bn_hook",        "flatten_results_dict", "callback",        "print_csv_format"};
+      "periodic_checkpointer",  "best_checkpointer", "call_order",           "eval_hook", "get_best_param_group_id",
+      "simple_trainer_metrics", "iteration_timer",   "periodic_writer",      "lr_hook",   "trainer_state",
+      "precise_bn_hook",        "periodic_step",     "flatten_results_dict", "callback",  "print_csv_format"};
   const std::set<std::string> left_out = {
-      "periodic_step",    // fvcore's class outside of a trainer, stepped by hand; here it is a hook alone
       "verify_results",   // TEST.EXPECTED_RESULTS is refused
       "default_trainer",  // the model, data and settings under the recorded overrides are not part of the case
   };

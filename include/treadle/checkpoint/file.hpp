@@ -61,7 +61,8 @@ Value load_checkpoint_file(const std::filesystem::path& path, const LoadOptions&
 /// on a device are written as CPU tensors; views keep their strides and share their storage in the file as they do in memory.
 ///
 /// The file appears under `path` complete or not at all; an existing one is replaced. Any thread; nobody may change the tensors
-/// meanwhile. Throws IoError, and FormatError for what the format cannot hold (text that is no UTF-8, quantized tensors).
+/// meanwhile. Throws IoError, and FormatError for what the format cannot hold (text that is no UTF-8, quantized tensors of less
+/// than 8 bits).
 void save_checkpoint_file(const std::filesystem::path& path, const Value& value, const SaveOptions& options = {});
 
 }  // namespace treadle

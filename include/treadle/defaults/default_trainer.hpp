@@ -36,9 +36,9 @@ struct Builders {
   std::function<std::vector<hooks::PeriodicWriter::NamedWriter>(DefaultTrainer&)> writers;
 };
 
-/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, PreciseBN, EmaHook,
-/// PeriodicCheckpointer, EvalHook, BestCheckpointer, EarlyStopping and PeriodicWriter with `default_writers`, and on a terminal
-/// the live line.
+/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, TorchProfiler,
+/// TorchMemoryStats, PreciseBN, EmaHook, PeriodicCheckpointer, EvalHook, BestCheckpointer, EarlyStopping and PeriodicWriter with
+/// `default_writers`, and on a terminal the live line. With an EmaHook the averages are saved at the end as `model_ema`.
 Builders default_builders();
 
 /// Evaluates models on the data sets of DATASETS.TEST. Loop thread only; all ranks. Data is opened by the constructor.
@@ -85,6 +85,7 @@ class DefaultTrainer : public TrainerBase {
   const Dict& last_results() const noexcept { return last_results_; }
 
   void run_step() override { inner_->run_step_for(*this); }
+  void before_step() override;
   /// The inner trainer's own end-of-training work, then that of the hooks.
   void after_train() override;
 

@@ -10,6 +10,8 @@
 #include <treadle/hooks/eval_hook.hpp>
 #include <treadle/hooks/periodic_checkpointer.hpp>
 #include <treadle/hooks/precise_bn.hpp>
+#include <treadle/hooks/torch_memory_stats.hpp>
+#include <treadle/hooks/torch_profiler.hpp>
 #include <treadle/solver/build.hpp>
 #include <treadle/solver/ema.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
@@ -68,6 +70,10 @@ std::optional<EmaOptions> ema_options(const Config& config);
 std::optional<hooks::BestCheckpointerOptions> best_checkpointer_options(const Config& config);
 /// TREADLE.EARLY_STOPPING.*; nothing without a metric
 std::optional<hooks::EarlyStoppingOptions> early_stopping_options(const Config& config);
+/// TREADLE.PROFILER.*, with traces in OUTPUT_DIR; nothing where START is negative
+std::optional<hooks::TorchProfilerOptions> torch_profiler_options(const Config& config);
+/// TREADLE.MEMORY_STATS.PERIOD; nothing where it is 0
+std::optional<hooks::TorchMemoryStatsOptions> torch_memory_stats_options(const Config& config);
 /// What a checkpointer of `model` needs to know: the group, and what the model says about its state.
 CheckpointerOptions checkpointer_options(const Model& model, std::shared_ptr<Group> group);
 /// MODEL.DEVICE: a device, or "auto" for the accelerator of this process when there is one, and the CPU otherwise

@@ -18,6 +18,7 @@ class TrainerBase;
 ///       hook.after_step(trainer)
 ///     hook.after_train(trainer)        // always, after an exception too: see trainer.outcome()
 ///
+/// A step that is taken back (NonFiniteAction::roll_back) has no after_step; the hook's state is then that of an earlier step.
 /// What a hook needs besides the facts of the loop (model, optimizer, checkpointer) it gets in its constructor, by reference.
 /// All ranks register the same hooks in the same order, so collectives are legal inside; whether this is the main process is
 /// asked where something is written. After a failure the group is broken and collectives throw.

@@ -20,18 +20,26 @@ namespace treadle {
 class BatchSource;
 class DistributedModel;
 class Model;
+class NonFiniteError;
 
 /// What becomes of a step whose losses, or gradients where they are looked at, are infinite or NaN on any rank. The
 /// samples of the batch are logged.
 enum class NonFiniteAction {
   stop,  ///< NonFiniteError
-  skip   ///< no step of the optimizer, no metrics but "skipped_steps", the number so far
+  skip,  ///< no step of the optimizer, no metrics but "skipped_steps", the number so far
+  /// The run goes back to the last kept state: weights, buffers, optimizer, hooks, metrics, random numbers. The source is not
+  /// rewound, so the batches since then are not seen again. Recorded: "rollbacks", the number so far. Writers drop what they
+  /// wrote since; checkpoints saved since stay until they are overwritten. A state is kept in memory when a run begins and every
+  /// `rollback_period` iterations.
+  roll_back
 };
 
 struct NonFiniteOptions {
   NonFiniteAction action = NonFiniteAction::stop;
-  std::int64_t max_skips = 100;  ///< the next one is a NonFiniteError; at least 0
-  bool check_gradients = false;  ///< one more pass over the gradients in every step
+  std::int64_t max_skips = 100;        ///< the next one is a NonFiniteError; at least 0
+  bool check_gradients = false;        ///< one more pass over the gradients in every step
+  std::int64_t rollback_period = 100;  ///< at least 1
+  std::int64_t max_rollbacks = 3;      ///< the next one is a NonFiniteError; at least 0
 };
 
 struct SimpleTrainerOptions {
@@ -39,6 +47,10 @@ struct SimpleTrainerOptions {
   bool zero_grad_before_forward = false;
   /// Record metrics in every n-th iteration; at least 1.
   std::int64_t gather_metric_period = 1;
+  /// Read the losses of a step during the next one, so that no step waits for the device. Metrics are then recorded, for their
+  /// own iteration, one step later, and losses that are not finite are noticed when the optimizer has run: only with
+  /// `NonFiniteAction::stop`, and without `check_gradients`.
+  bool async_write_metrics = false;
   /// Batches whose mean loss makes one step; at least 1.
   std::int64_t batches_per_step = 1;
   /// Clips the gradients before an optimizer that does not clip by itself; see `WithGradientClipping` for those that do.
@@ -62,7 +74,8 @@ void validate(const SimpleTrainerOptions& options);
 /// when the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by
 /// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
 /// A DistributedModel exchanges gradients with the last batch of a step alone.
-/// State: that of TrainerBase, "optimizer", and once a step was skipped "skipped_steps".
+/// State: that of TrainerBase, "optimizer", "skipped_steps" and "rollbacks" where there were any, and with
+/// `async_write_metrics` "pending_metrics", the losses not recorded yet.
 class SimpleTrainer : public TrainerBase {
  public:
   SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
@@ -72,6 +85,13 @@ class SimpleTrainer : public TrainerBase {
   void run_step() override { run_step_for(*this); }
   /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`.
   void run_step_for(TrainerBase& loop);
+  /// For `before_step` of `loop`, in front of its hooks: keeps the state to roll back to where one is due.
+  void keep_state_for(TrainerBase& loop);
+  /// For `after_train` of `loop`, in front of its hooks: records metrics that are pending, unless the run failed. All ranks.
+  void finish_for(TrainerBase& loop);
+  /// The same two for a trainer that is its own loop.
+  void before_step() override;
+  void after_train() override;
 
   Model& model() noexcept { return *model_; }
   torch::optim::Optimizer& optimizer() noexcept { return optimizer_; }
@@ -93,16 +113,23 @@ class SimpleTrainer : public TrainerBase {
   bool needs_closure() const noexcept { return needs_closure_; }
 
  private:
+  struct StepRecord;
+  class Snapshot;
+
   Batch next_batch(const TrainerBase& loop);
-  LossDict forward(const TrainerBase& loop, const Batch& batch, std::int64_t k);
+  LossDict forward(const TrainerBase& loop, const Batch& batch, bool first);
+  void start_exchange(TrainerBase& loop);
+  void tell(TrainerBase& loop);
   bool is_finite(const StepVerdict& verdict) const;
-  void skip(TrainerBase& loop, const StepVerdict& verdict);
-  void record(TrainerBase& loop, const StepVerdict& verdict, double own_data_time) const;
+  void deal_with_non_finite(TrainerBase& loop, const StepVerdict& verdict);
+  void skip(TrainerBase& loop, const NonFiniteError& error);
+  void roll_back(TrainerBase& loop, const NonFiniteError& error);
+  void record(TrainerBase& loop, const StepVerdict& verdict, const StepRecord& step) const;
   void step_optimizer(const Batch& batch, const at::Tensor& loss);
   bool clip();
   at::Tensor shared_loss(const at::Tensor& loss) const;
   void record_norm(EventStorage& storage);
-  bool gathers(const TrainerBase& loop) const { return (loop.iter() + 1) % options_.gather_metric_period == 0; }
+  bool gathers(std::int64_t iteration) const { return (iteration + 1) % options_.gather_metric_period == 0; }
 
   std::shared_ptr<Model> model_;
   DistributedModel* distributed_;  // the model, when it is one
@@ -110,14 +137,17 @@ class SimpleTrainer : public TrainerBase {
   torch::optim::Optimizer& optimizer_;
   SimpleTrainerOptions options_;
   std::unique_ptr<Stateful> optimizer_state_;
-  NamedNumbers loss_values_;
+  StepFacts facts_;                   // its memory is used again in every step
+  std::unique_ptr<StepRecord> now_;   // of the step under way
+  std::unique_ptr<StepRecord> told_;  // whose losses the exchange carries: with async_write_metrics the step before
+  std::unique_ptr<Snapshot> snapshot_;
   GradientClipper clipper_;                   // empty without `clip`
   const ClippingOptimizer* clips_by_itself_;  // null for an optimizer that does not
   bool needs_closure_;
   std::optional<at::Tensor> norm_;            // of the step under way
   std::optional<at::Tensor> norm_of_before_;  // on an accelerator, not read yet
-  std::vector<std::int64_t> ids_;             // of the samples of the step under way
   std::int64_t skipped_steps_ = 0;
+  std::int64_t rollbacks_ = 0;
   at::Tensor first_parameter_;  // its device is the model's, wherever that is moved to
 };
 

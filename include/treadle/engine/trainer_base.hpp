@@ -56,6 +56,7 @@ class TrainerBase : public Stateful {
   /// The first iteration of this run; after a state was loaded, the one to go on with.
   std::int64_t start_iter() const noexcept { return start_iter_; }
   std::int64_t max_iter() const noexcept { return max_iter_; }
+  /// Any thread.
   Outcome outcome() const noexcept { return outcome_; }
   EventStorage& storage() noexcept { return storage_; }
   const EventStorage& storage() const noexcept { return storage_; }
@@ -111,6 +112,10 @@ class TrainerBase : public Stateful {
   /// back random numbers), then `after_step` of the hooks behind.
   void resume_at(Position position, std::function<void()> restore);
 
+  /// For `run_step`, which takes back what happened since `state` was taken from `state_dict` in this run: loads it and makes
+  /// the loop go on behind its iteration. Hooks see no `after_step` of the step under way.
+  void return_to(const Dict& state);
+
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
@@ -145,14 +150,15 @@ class TrainerBase : public Stateful {
   Dict waiting_state_;  // hook states for which no hook is registered
   StepExchange exchange_;
   bool exchanged_this_step_ = false;
-  bool in_step_ = false;  // inside run_step, or behind one that failed
+  bool in_step_ = false;   // inside run_step, or behind one that failed
+  bool returned_ = false;  // by return_to, in the step under way
   bool calling_hooks_ = false;
   std::int64_t iter_ = 0;
   std::int64_t start_iter_ = 0;
   std::int64_t max_iter_ = 0;
   std::int64_t completed_ = -1;               // the last iteration whose run_step is complete
   std::optional<std::size_t> in_after_step_;  // the hook whose after_step is running
-  Outcome outcome_ = Outcome::not_started;
+  std::atomic<Outcome> outcome_ = Outcome::not_started;
   std::optional<Resume> resume_;
   std::exception_ptr after_train_failure_;
   bool stop_verdict_ = false;

@@ -26,11 +26,12 @@ class WarmupMultiStepLR final : public LRScheduler {
   /// Throws ConfigError when `milestones` do not ascend.
   WarmupMultiStepLR(torch::optim::Optimizer& optimizer, std::vector<std::int64_t> milestones, double gamma = 0.1,
                     const LegacyWarmupOptions& warmup = {});
-  std::vector<double> get_lr() const override;
-  /// The same, by the name of torch's later interface.
+  /// `get_lr()` by the name of torch's later interface.
   std::vector<double> compute_values() const { return get_lr(); }
 
  private:
+  void compute_lrs(std::vector<double>& lrs) const override;
+
   std::vector<std::int64_t> milestones_;
   double gamma_;
   LegacyWarmupOptions warmup_;
@@ -41,10 +42,12 @@ class WarmupCosineLR final : public LRScheduler {
  public:
   /// Throws ConfigError when `max_iters` is not above 0.
   WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t max_iters, const LegacyWarmupOptions& warmup = {});
-  std::vector<double> get_lr() const override;
+  /// As above.
   std::vector<double> compute_values() const { return get_lr(); }
 
  private:
+  void compute_lrs(std::vector<double>& lrs) const override;
+
   std::int64_t max_iters_;
   LegacyWarmupOptions warmup_;
 };

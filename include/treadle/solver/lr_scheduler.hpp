@@ -40,7 +40,7 @@ class LRScheduler : public Stateful {
   /// The iteration whose rates are set.
   std::int64_t last_iter() const noexcept { return last_iter_; }
   /// The rates of iteration `last_iter()`, computed and not set.
-  virtual std::vector<double> get_lr() const = 0;
+  std::vector<double> get_lr() const;
 
   Dict state_dict() const override;
   /// Throws FormatError for a missing key, another number of groups, or a base rate that is negative or not finite.
@@ -48,6 +48,9 @@ class LRScheduler : public Stateful {
   void load_state_dict(const Dict& state) override;
 
  protected:
+  /// Writes the rates of iteration `last_iter()` into `lrs`, which holds one number per group.
+  virtual void compute_lrs(std::vector<double>& lrs) const = 0;
+
   struct Start {
     std::int64_t last_iter = -1;   ///< the iteration that was completed last; -1 for none
     std::vector<double> base_lrs;  ///< one per group; needed with `last_iter` >= 0, otherwise the groups' own rates are taken
@@ -78,10 +81,11 @@ class LRMultiplier final : public LRScheduler {
  public:
   /// Throws ConfigError for an empty `multiplier` or options out of range.
   LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler multiplier, const LRMultiplierOptions& options);
-  std::vector<double> get_lr() const override;
   std::int64_t max_iter() const noexcept { return max_iter_; }
 
  private:
+  void compute_lrs(std::vector<double>& lrs) const override;
+
   ParamScheduler multiplier_;
   std::int64_t max_iter_;
 };
