@@ -1,3 +1,4 @@
+#include <app/data_command.hpp>
 #include <app/diff_command.hpp>
 #include <app/inspect_command.hpp>
 #include <app/schedule_command.hpp>
@@ -61,6 +62,8 @@ int run_command(int argc, const char* const* argv) {
   const CLI::App* train = add_train_command(app, train_arguments);
   ScheduleArguments schedule_arguments;
   const CLI::App* schedule = add_schedule_command(app, schedule_arguments);
+  DataArguments data_arguments;
+  const CLI::App* data = add_data_command(app, data_arguments);
   InspectArguments inspect_arguments;
   const CLI::App* inspect = add_inspect_command(app, inspect_arguments);
   VerifyArguments verify_arguments;
@@ -75,6 +78,7 @@ int run_command(int argc, const char* const* argv) {
   return guarded([&] {
     if (train->parsed()) return run_train(train_arguments);
     if (schedule->parsed()) return run_schedule(schedule_arguments);
+    if (data->parsed()) return run_data(data_arguments);
     if (inspect->parsed()) return run_inspect(inspect_arguments);
     if (verify->parsed()) return run_verify(verify_arguments);
     if (diff->parsed()) return run_diff(diff_arguments);

@@ -95,9 +95,6 @@ void refuse_unsupported(const Config& config) {
   if (const Value& expected = config.at("TEST.EXPECTED_RESULTS"); expected.is(Value::Type::list) && !expected.as_list().empty()) {
     config.fail("TEST.EXPECTED_RESULTS", "this version does not compare results; leave it empty");
   }
-  if (config.get_string("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler") {
-    config.fail("DATALOADER.SAMPLER_TRAIN", "this version has \"TrainingSampler\" only");
-  }
 }
 
 }  // namespace treadle

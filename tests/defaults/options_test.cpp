@@ -157,7 +157,8 @@ TEST(Options, LoadersTakeTheirKeys) {
   EXPECT_TRUE(train_loader_options(with({"INPUT.RANDOM_FLIP", "horizontal"})).transform);
   EXPECT_THROW(train_loader_options(with({"INPUT.RANDOM_FLIP", "sideways"})), ConfigError);
   EXPECT_THROW(train_loader_options(with({"SOLVER.IMS_PER_BATCH", "0"})), ConfigError);
-  EXPECT_THROW(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-1"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-2"})), ConfigError);
+  EXPECT_EQ(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-1"})).num_workers, auto_workers);
 }
 
 TEST(Options, HooksTakeTheirKeys) {
@@ -261,7 +262,6 @@ TEST(Options, WhatIsNotThereIsRefusedRatherThanPassedOver) {
     EXPECT_THROW(refuse_unsupported(with({key, "True"})), ConfigError) << key;
   }
   EXPECT_THROW(refuse_unsupported(with({"SOLVER.REFERENCE_WORLD_SIZE", "8"})), ConfigError);
-  EXPECT_THROW(refuse_unsupported(with({"DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"})), ConfigError);
 }
 
 }  // namespace

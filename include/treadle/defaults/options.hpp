@@ -3,6 +3,7 @@
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/config/config.hpp>
 #include <treadle/data/build.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 #include <treadle/engine/amp_trainer.hpp>
 #include <treadle/hooks/best_checkpointer.hpp>
 #include <treadle/hooks/early_stopping.hpp>
