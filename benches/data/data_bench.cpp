@@ -152,9 +152,9 @@ void resume() {
   constexpr std::int64_t samples = 60'000;
   const auto rows = std::make_shared<TensorDataset>(Dict{{"x", at::arange(samples)}});
   const auto make = [&] {
-    return std::make_unique<DataLoader>(
-        rows, std::make_unique<TrainingSampler>(samples, TrainingSamplerOptions{.seed = 1}, nullptr),
-        DataLoaderOptions{.batch_size = kBatch, .num_workers = 0});
+    return std::make_unique<DataLoader>(rows,
+                                        std::make_unique<TrainingSampler>(samples, TrainingSamplerOptions{.seed = 1}, nullptr),
+                                        DataLoaderOptions{.batch_size = kBatch, .num_workers = 0});
   };
   TrainingSampler sampler(samples, TrainingSamplerOptions{.seed = 1}, nullptr);
   std::vector<Dict> states;

@@ -70,7 +70,8 @@ std::string table_of(const DataReport& report, const char* key) {
   std::string text = fmt::format("{}: {} samples ({})\n", report.name, report.samples, key);
   std::size_t width = 5;
   for (const DataReport::Class& item : report.classes) width = std::max(width, item.name.size());
-  if (!report.classes.empty()) text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>6}\n", "label", "class", width, "samples", "share");
+  if (!report.classes.empty())
+    text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>6}\n", "label", "class", width, "samples", "share");
   for (const DataReport::Class& item : report.classes) {
     text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>5.1f} %\n", item.label, item.name, width, item.samples,
                         100.0 * static_cast<double>(item.samples) / static_cast<double>(report.samples));
@@ -166,9 +167,10 @@ int run_data(const DataArguments& arguments) {
   if (arguments.bench) {
     Json& list = object["bench"] = Json::array();
     if (!arguments.json) {
-      print(fmt::format("Batches of {} from the training loader; milliseconds a batch that the caller waits and a worker takes\n"
-                        "{:>7}  {:>9}  {:>9}  {:>9}  {:>9}  slowest\n",
-                        config.get_int("SOLVER.IMS_PER_BATCH"), "workers", "images/s", "decoding", "collating", "worker"));
+      print(
+          fmt::format("Batches of {} from the training loader; milliseconds a batch that the caller waits and a worker takes\n"
+                      "{:>7}  {:>9}  {:>9}  {:>9}  {:>9}  slowest\n",
+                      config.get_int("SOLVER.IMS_PER_BATCH"), "workers", "images/s", "decoding", "collating", "worker"));
     }
     for (const LoaderSpeed& speed : bench(config, train_sets, arguments)) {
       list.push_back(json_of(speed));

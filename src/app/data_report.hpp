@@ -32,9 +32,9 @@ DataReport describe_dataset(const std::string& name, const Dataset& dataset, con
 struct LoaderSpeed {
   int workers = 0;
   double images_per_second = 0;
-  BatchWait wait_per_batch{};         ///< of the caller, in seconds
-  WorkerTimes slowest{};              ///< the worker with the most seconds a batch
-  std::int64_t slowest_sample = -1;   ///< index, -1 when unknown
+  BatchWait wait_per_batch{};        ///< of the caller, in seconds
+  WorkerTimes slowest{};             ///< the worker with the most seconds a batch
+  std::int64_t slowest_sample = -1;  ///< index, -1 when unknown
   double slowest_sample_seconds = 0;
 };
 

@@ -71,7 +71,9 @@ void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
   const std::string& folder = config.get_string("OUTPUT_DIR");
   say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
   say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + "/model_final.pth"));
-  say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
+  const double epochs = config.get_double("TREADLE.SOLVER.MAX_EPOCHS");
+  say("  go on:    " + (epochs > 0 ? command(arguments, "--resume", "TREADLE.SOLVER.MAX_EPOCHS", fmt::format("{}", 2 * epochs))
+                                   : command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations))));
 }
 
 /// Is there a run in the folder that `--resume` goes on with?
@@ -110,7 +112,7 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);
-  say_how_to_go_on(arguments, config);
+  say_how_to_go_on(arguments, trainer.config());
   return 0;
 }
 

@@ -55,6 +55,7 @@ class BatchMemory::Pool : public std::enable_shared_from_this<Pool> {
  private:
   at::Tensor take(std::size_t bytes) {
     {
+      std::deque<at::Tensor> dropped;  // freed behind the lock
       std::lock_guard lock(mutex_);
       in_use_ += bytes;
       most_in_use_ = std::max(most_in_use_, in_use_);
@@ -65,6 +66,7 @@ class BatchMemory::Pool : public std::enable_shared_from_this<Pool> {
         waiting_bytes_ -= bytes;
         return found;
       }
+      trim(dropped);
     }
     return at::empty({static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte).pinned_memory(pinned_));
   }
@@ -75,7 +77,11 @@ class BatchMemory::Pool : public std::enable_shared_from_this<Pool> {
     in_use_ -= block.nbytes();
     waiting_bytes_ += block.nbytes();
     waiting_.push_back(std::move(block));
-    // What has waited longest is of a size that no longer occurs.
+    trim(dropped);
+  }
+
+  /// What has waited longest is of a size that no longer occurs.
+  void trim(std::deque<at::Tensor>& dropped) {
     while (waiting_bytes_ + in_use_ > most_in_use_) {
       waiting_bytes_ -= waiting_.front().nbytes();
       dropped.push_back(std::move(waiting_.front()));

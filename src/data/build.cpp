@@ -42,8 +42,8 @@ std::optional<std::vector<std::int32_t>> groups_of(const Dataset& dataset, const
 
 void validate(const TrainLoaderOptions& options) {
   require(options.total_batch_size >= 1, "TrainLoaderOptions.total_batch_size", "at least 1", options.total_batch_size);
-  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TrainLoaderOptions.num_workers", "in [0, 1024], or -1 for as many as help",
-          options.num_workers);
+  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TrainLoaderOptions.num_workers",
+          "in [0, 1024], or -1 for as many as help", options.num_workers);
   require(options.prefetch >= 1, "TrainLoaderOptions.prefetch", "at least 1", options.prefetch);
   require(options.max_skipped >= 0, "TrainLoaderOptions.max_skipped", "at least 0", options.max_skipped);
 }
@@ -84,8 +84,7 @@ std::unique_ptr<DataLoader> build_train_loader(std::shared_ptr<const Dataset> da
 }
 
 std::int64_t iterations_of_epochs(double epochs, std::int64_t dataset_size, std::int64_t total_batch_size) {
-  const double iterations =
-      std::ceil(epochs * static_cast<double>(dataset_size) / static_cast<double>(total_batch_size));
+  const double iterations = std::ceil(epochs * static_cast<double>(dataset_size) / static_cast<double>(total_batch_size));
   constexpr double most = 0x1p62;
   if (!(epochs > 0) || dataset_size < 1 || total_batch_size < 1 || !(iterations <= most)) {
     throw ConfigError(fmt::format("{} epochs of {} samples in batches of {} make no number of iterations", epochs, dataset_size,
@@ -101,8 +100,8 @@ double epoch_of_iteration(std::int64_t iteration, std::int64_t dataset_size, std
 
 void validate(const TestLoaderOptions& options) {
   require(options.batch_size >= 1, "TestLoaderOptions.batch_size", "at least 1", options.batch_size);
-  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TestLoaderOptions.num_workers", "in [0, 1024], or -1 for as many as help",
-          options.num_workers);
+  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TestLoaderOptions.num_workers",
+          "in [0, 1024], or -1 for as many as help", options.num_workers);
   require(options.prefetch >= 1, "TestLoaderOptions.prefetch", "at least 1", options.prefetch);
   require(options.max_skipped >= 0, "TestLoaderOptions.max_skipped", "at least 0", options.max_skipped);
 }

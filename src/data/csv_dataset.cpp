@@ -28,9 +28,9 @@ void validate(const CsvOptions& options) {
                       "CsvOptions.num_classes");
   }
   if (options.num_classes > 0 && options.targets.size() != 1) {
-    throw ConfigError(fmt::format("CsvOptions.targets must name one column when there are classes, found {}",
-                                  options.targets.size()),
-                      "CsvOptions.targets");
+    throw ConfigError(
+        fmt::format("CsvOptions.targets must name one column when there are classes, found {}", options.targets.size()),
+        "CsvOptions.targets");
   }
 }
 
@@ -77,8 +77,8 @@ class Table {
   std::vector<float> numbers;  // row after row
 
   [[noreturn]] void fail(const std::string& message, std::int64_t line = 0) const {
-    throw FormatError(fmt::format("{}:{}: {}", options_.file.string(), line > 0 ? line : std::max<std::int64_t>(number_, 1),
-                                  message));
+    throw FormatError(
+        fmt::format("{}:{}: {}", options_.file.string(), line > 0 ? line : std::max<std::int64_t>(number_, 1), message));
   }
   /// Where row i stands in the file.
   std::int64_t line_of(std::size_t row) const { return lines_[row]; }
@@ -148,9 +148,9 @@ at::Tensor classes(const Table& table, std::size_t column, std::int64_t count) {
   for (std::size_t row = 0; row < rows; ++row) {
     const float number = table.numbers[row * width + column];
     if (number != std::floor(number) || number < 0 || number >= static_cast<float>(count)) {
-      table.fail(fmt::format("column \"{}\": expected a class, an integer in [0, {}), found {}", table.columns[column], count,
-                             number),
-                 table.line_of(row));
+      table.fail(
+          fmt::format("column \"{}\": expected a class, an integer in [0, {}), found {}", table.columns[column], count, number),
+          table.line_of(row));
     }
     *to++ = static_cast<std::int64_t>(number);
   }

@@ -124,8 +124,8 @@ class DataLoader::Impl {
         pass_drawn_ = true;
         break;
       }
-      auto task = std::make_shared<BatchTask>(recipe_, Rng(seed_, sample_stream).next(), std::move(*places),
-                                              sampler_->state_dict());
+      auto task =
+          std::make_shared<BatchTask>(recipe_, Rng(seed_, sample_stream).next(), std::move(*places), sampler_->state_dict());
       prepared_.push_back(task);
       if (workers_) workers_->submit(std::move(task));
     }

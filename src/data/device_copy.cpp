@@ -25,9 +25,7 @@ void for_each_tensor(const Value& value, const Visit& visit) {
 
 }  // namespace
 
-bool wants_pinned_memory(c10::Device device) {
-  return accelerator_count() > 0 && at::getAccelerator(false) == device.type();
-}
+bool wants_pinned_memory(c10::Device device) { return accelerator_count() > 0 && at::getAccelerator(false) == device.type(); }
 
 Batch copy_to_device(const Batch& batch, c10::Device device) {
   if (!wants_pinned_memory(device)) return batch.to(device);

@@ -36,7 +36,7 @@ void LoaderWorkers::resize(int count) {
   while (workers_.size() < wanted_) workers_.emplace_back();
   for (std::size_t i = 0; i < wanted_; ++i) {
     Worker& worker = workers_[i];
-    if (worker.alive) continue;  // one that was to go and has not gone yet stays
+    if (worker.alive) continue;                          // one that was to go and has not gone yet stays
     if (worker.thread.joinable()) worker.thread.join();  // it has left its loop
     worker.thread = std::thread([this, i] { work(i); });
     worker.alive = true;
@@ -69,7 +69,8 @@ void LoaderWorkers::cancel_all() {
 void LoaderWorkers::wait_until_idle() {
   std::unique_lock lock(mutex_);
   finished_.wait(lock, [&] {
-    return waiting_.empty() && std::none_of(workers_.begin(), workers_.end(), [](const Worker& w) { return w.running != nullptr; });
+    return waiting_.empty() &&
+           std::none_of(workers_.begin(), workers_.end(), [](const Worker& w) { return w.running != nullptr; });
   });
 }
 

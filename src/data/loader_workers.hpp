@@ -13,8 +13,8 @@ namespace treadle {
 /// Threads that run tasks in the order of their submission. All functions belong to one thread.
 class LoaderWorkers {
  public:
-  /// One piece of work. `run` must not throw, and comes soon to its end after `cancel`, which any thread may call. `worker` is the
-  /// number of the thread.
+  /// One piece of work. `run` must not throw, and comes soon to its end after `cancel`, which any thread may call. `worker` is
+  /// the number of the thread.
   class Task {
    public:
     virtual ~Task() = default;

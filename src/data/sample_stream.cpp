@@ -43,7 +43,11 @@ struct StreamRecipe {
 class StreamTask final : public LoaderWorkers::Task {
  public:
   StreamTask(const StreamRecipe& recipe, Reader& reader, std::uint64_t seed, int rank, int world_size)
-      : recipe_(recipe), reader_(reader), sample_seed_(Rng(seed, sample_stream_number).next()), rank_(rank), world_size_(world_size) {}
+      : recipe_(recipe),
+        reader_(reader),
+        sample_seed_(Rng(seed, sample_stream_number).next()),
+        rank_(rank),
+        world_size_(world_size) {}
 
   void run(int) noexcept override {
     if (cancelled_.load(std::memory_order_relaxed)) return;
@@ -93,9 +97,8 @@ class StreamTask final : public LoaderWorkers::Task {
       ++reader_.position;
       if (count % world_size_ != rank_) continue;
       Rng rng(sample_seed_, static_cast<std::uint64_t>(position));
-      samples.push_back(options.transform
-                            ? guarded(position, [&] { return options.transform(std::move(*sample), rng); })
-                            : std::move(*sample));
+      samples.push_back(options.transform ? guarded(position, [&] { return options.transform(std::move(*sample), rng); })
+                                          : std::move(*sample));
       ids.push_back(position);
     }
     if (count == global) return join(std::move(samples), std::move(ids));
@@ -191,8 +194,7 @@ class StreamLoader final : public BatchSource {
     if (options.prefetch > 0 && !workers_) workers_ = std::make_unique<LoaderWorkers>(1);
     const std::size_t capacity = static_cast<std::size_t>(options.prefetch) + 1;
     while (prepared_.size() < (workers_ ? capacity : 1)) {
-      auto task =
-          std::make_shared<StreamTask>(recipe_, reader_, seed_, rank_of(options.group), world_size_of(options.group));
+      auto task = std::make_shared<StreamTask>(recipe_, reader_, seed_, rank_of(options.group), world_size_of(options.group));
       prepared_.push_back(task);
       if (workers_) workers_->submit(std::move(task));
     }

@@ -160,9 +160,10 @@ Transform random_crop(RandomCropOptions options) {
 
 void validate(const ResizeShortestEdgeOptions& options) {
   if (options.sizes.empty() || (options.range && options.sizes.size() != 2)) {
-    throw ConfigError(fmt::format("ResizeShortestEdgeOptions.sizes must hold {}, found {}",
-                                  options.range ? "the least and the greatest length" : "at least one length", options.sizes.size()),
-                      "ResizeShortestEdgeOptions.sizes");
+    throw ConfigError(
+        fmt::format("ResizeShortestEdgeOptions.sizes must hold {}, found {}",
+                    options.range ? "the least and the greatest length" : "at least one length", options.sizes.size()),
+        "ResizeShortestEdgeOptions.sizes");
   }
   for (std::int64_t size : options.sizes)
     require(size >= 1, "ResizeShortestEdgeOptions.sizes", "at least 1", static_cast<double>(size));
@@ -207,8 +208,8 @@ Transform resize_shortest_edge(ResizeShortestEdgeOptions options) {
   validate(options);
   return [options = std::move(options)](Sample sample, Rng& rng) {
     const at::Tensor image = image_of(sample, options.field);
-    const std::int64_t count = options.range ? options.sizes[1] - options.sizes[0] + 1
-                                             : static_cast<std::int64_t>(options.sizes.size());
+    const std::int64_t count =
+        options.range ? options.sizes[1] - options.sizes[0] + 1 : static_cast<std::int64_t>(options.sizes.size());
     const std::uint64_t drawn = rng.below(static_cast<std::uint64_t>(count));
     const std::int64_t size = options.range ? options.sizes[0] + static_cast<std::int64_t>(drawn) : options.sizes[drawn];
     const ImageSize from{image.size(1), image.size(2)};
@@ -269,8 +270,7 @@ Transform color_jitter(ColorJitterOptions options) {
     const double brightness = factor(options.brightness), contrast = factor(options.contrast),
                  saturation = factor(options.saturation);
     if (brightness == 1 && contrast == 1 && saturation == 1) return sample;
-    const at::Tensor changed =
-        jittered(bytes ? image.to(at::kFloat) : image, brightness, contrast, saturation, bytes ? 255 : 1);
+    const at::Tensor changed = jittered(bytes ? image.to(at::kFloat) : image, brightness, contrast, saturation, bytes ? 255 : 1);
     sample.set(options.field, bytes ? changed.round().to(at::kByte) : changed);
     return sample;
   };

@@ -5,8 +5,8 @@
 namespace treadle {
 
 /// Decides how many workers an `auto` loader has, from how long its caller waited: one more while waiting takes more than a
-/// twentieth of the time, one fewer when it has taken less than a hundredth for some while. A loss of workers that turns out wrong
-/// makes the next one wait twice as long.
+/// twentieth of the time, one fewer when it has taken less than a hundredth for some while. A loss of workers that turns out
+/// wrong makes the next one wait twice as long.
 class WorkerTuner {
  public:
   /// Starts with one worker and stays within [1, most].

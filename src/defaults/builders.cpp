@@ -11,6 +11,7 @@
 #include <treadle/hooks.hpp>
 #include <treadle/models/model_registry.hpp>
 
+#include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
 #include <filesystem>
@@ -53,8 +54,7 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
   if (const c10::Device device = device_option(config, group->get_local_rank()); !device.is_cpu()) options.device = device;
   std::vector<std::shared_ptr<const Dataset>> parts;
   for (const std::string& name : names) parts.push_back(open_dataset(config, "DATASETS.TRAIN", name));
-  std::shared_ptr<const Dataset> dataset =
-      parts.size() == 1 ? parts.front() : std::make_shared<ConcatDataset>(std::move(parts));
+  std::shared_ptr<const Dataset> dataset = parts.size() == 1 ? parts.front() : std::make_shared<ConcatDataset>(std::move(parts));
   return with_keys(config, {{"TrainLoaderOptions.total_batch_size", "SOLVER.IMS_PER_BATCH"}},
                    [&] { return build_train_loader(std::move(dataset), options, std::move(group)); });
 }
@@ -109,6 +109,7 @@ std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
   const Config& config = trainer.config();
   std::vector<std::unique_ptr<HookBase>> list;
   list.push_back(std::make_unique<hooks::IterationTimer>());
+  if (config.get_bool("TREADLE.DATALOADER.TIMES")) list.push_back(std::make_unique<hooks::LoaderTimer>(trainer.train_source()));
   list.push_back(std::make_unique<hooks::LRScheduler>(trainer.optimizer(), trainer.lr_scheduler()));
   const hooks::Scope scope = add_statistics_hooks(trainer, list);
   list.push_back(std::make_unique<hooks::PeriodicCheckpointer>(trainer.checkpointer(), periodic_checkpointer_options(config)));

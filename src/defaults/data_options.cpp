@@ -57,8 +57,9 @@ MakeSampler repeat_factor_sampler(double threshold, bool square_root) {
   return [=](const Dataset& dataset, std::int64_t seed, std::shared_ptr<Group> group) {
     std::vector<std::vector<std::int64_t>> categories;
     for (const std::int64_t label : labels_of(dataset, "RepeatFactorTrainingSampler")) categories.push_back({label});
-    return std::make_unique<RepeatFactorTrainingSampler>(repeat_factors_from_category_frequency(categories, threshold, square_root),
-                                                         TrainingSamplerOptions{.seed = seed}, std::move(group));
+    return std::make_unique<RepeatFactorTrainingSampler>(
+        repeat_factors_from_category_frequency(categories, threshold, square_root), TrainingSamplerOptions{.seed = seed},
+        std::move(group));
   };
 }
 
@@ -129,6 +130,17 @@ TestLoaderOptions test_loader_options(const Config& config) {
   options.batch_size = batch_size(config);
   options.num_workers = num_workers(config);
   return options;
+}
+
+void apply_max_epochs(Config& config, const BatchSource& train_source) {
+  constexpr const char* key = "TREADLE.SOLVER.MAX_EPOCHS";
+  const double epochs = config.get_double(key);
+  if (epochs == 0) return;
+  const std::optional<std::int64_t> samples = train_source.samples_per_epoch();
+  if (!samples) config.fail(key, fmt::format("\"{}\" does not know how many samples an epoch has", train_source.name()));
+  const std::int64_t batch = batch_size(config) * config.get_int("TREADLE.SOLVER.BATCHES_PER_STEP");
+  config.set("SOLVER.MAX_ITER",
+             with_keys(config, {{"epochs", key}}, [&] { return iterations_of_epochs(epochs, *samples, batch); }));
 }
 
 DatasetOptions dataset_options(const Config& config) { return {.root = config.get_string("TREADLE.DATA_DIR")}; }

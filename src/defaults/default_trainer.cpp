@@ -17,10 +17,11 @@ namespace treadle {
 DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> group, Builders builders)
     : TrainerBase({.group = std::move(group), .events = {}}), config_(config.clone()), builders_(std::move(builders)) {
   refuse_unsupported(config_);
-  config_.freeze();
   const std::shared_ptr<Group> shared = shared_group();
   // Data comes first: a missing file is said before a large model is built.
   train_source_ = builders_.train_loader(config_, shared);
+  apply_max_epochs(config_, *train_source_);
+  config_.freeze();
   tester_ = std::make_unique<Tester>(config_, shared, builders_);
   model_ = builders_.model(config_);
   model_->to(device_option(config_, shared->get_local_rank()));

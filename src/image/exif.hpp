@@ -6,8 +6,8 @@
 
 namespace treadle {
 
-/// The orientation (1 to 8) in Exif data, which is a TIFF file: byte order, 42, and a directory of tags (Exif 2.32, 4.6.2). 1, "as it
-/// is", when the data does not say or is damaged: a picture is worth more than its description.
+/// The orientation (1 to 8) in Exif data, which is a TIFF file: byte order, 42, and a directory of tags (Exif 2.32, 4.6.2). 1,
+/// "as it is", when the data does not say or is damaged: a picture is worth more than its description.
 int exif_orientation(std::string_view tiff);
 
 /// True when height and width change places.

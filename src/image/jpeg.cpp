@@ -59,6 +59,7 @@ class JpegDecoder {
   std::uint64_t output_width() const { return info_.output_width; }
   int channels() const { return info_.out_color_space == JCS_GRAYSCALE ? 1 : 3; }
 
+  /// Before `read_pixels`, behind which libjpeg keeps no marker.
   int orientation() const {
     using namespace std::string_view_literals;
     for (const jpeg_marker_struct* marker = info_.marker_list; marker != nullptr; marker = marker->next) {
@@ -111,8 +112,9 @@ Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const st
   decoder.read_header(options.mode, options.least_side);
   check_image_size(decoder.height(), decoder.width(), options, source);
   Image image = make_image(decoder.output_height(), decoder.output_width(), decoder.channels(), options, source);
+  const int orientation = options.apply_orientation ? decoder.orientation() : 1;
   decoder.read_pixels(image);
-  return options.apply_orientation ? oriented(image, decoder.orientation()) : image;
+  return oriented(image, orientation);
 }
 
 ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source) {

@@ -32,8 +32,8 @@ Ids ids_of(const std::vector<SamplePlace>& places) {
 struct World {
   World(int size, std::int64_t samples, const std::vector<std::int32_t>& group_of, std::int64_t total_batch) {
     for (int rank = 0; rank < size; ++rank) {
-      ranks.push_back(std::make_unique<GroupedBatchSampler>(shuffled(samples), group_of, total_batch / size,
-                                                            fixed_group(rank, size)));
+      ranks.push_back(
+          std::make_unique<GroupedBatchSampler>(shuffled(samples), group_of, total_batch / size, fixed_group(rank, size)));
     }
   }
   std::vector<std::vector<SamplePlace>> step() {
@@ -111,11 +111,14 @@ RC_GTEST_PROP(GroupedBatchSampler, NoSampleIsLostOrRepeatedWhenTheWorldChanges, 
 TEST(GroupedBatchSampler, WaitingSamplesArePooledInRankOrderAndDealt) {
   // Groups of 0, 1, 2, …: 0 1 0 1 …, so that rank 0 of two gets group 0 alone, rank 1 group 1.
   const auto make = [](int rank, int size, std::int64_t batch) {
-    return std::make_unique<GroupedBatchSampler>(in_order(100), [] {
-      std::vector<std::int32_t> group_of;
-      for (int i = 0; i < 100; ++i) group_of.push_back(i % 2);
-      return group_of;
-    }(), batch, fixed_group(rank, size));
+    return std::make_unique<GroupedBatchSampler>(
+        in_order(100),
+        [] {
+          std::vector<std::int32_t> group_of;
+          for (int i = 0; i < 100; ++i) group_of.push_back(i % 2);
+          return group_of;
+        }(),
+        batch, fixed_group(rank, size));
   };
   auto two = make(0, 2, 3);
   EXPECT_EQ(ids_of(*two->next()), (Ids{0, 2, 4}));
@@ -183,7 +186,9 @@ TEST(GroupedBatchSampler, RefusesWhatDoesNotFit) {
 }
 
 TEST(FixedBatchSampler, HoldsTheEndOfAPassInItsState) {
-  const auto make = [](bool drop_last = false) { return FixedBatchSampler(std::make_unique<SequentialSampler>(5), 2, drop_last); };
+  const auto make = [](bool drop_last = false) {
+    return FixedBatchSampler(std::make_unique<SequentialSampler>(5), 2, drop_last);
+  };
   FixedBatchSampler sampler = make();
   EXPECT_EQ(sampler.next(), (std::vector<SamplePlace>{{0, 0}, {1, 1}}));
   sampler.next();

@@ -39,8 +39,9 @@ bool holds(const Value& value, std::vector<float> numbers) {
 }
 
 TEST_F(Csv, FeaturesAndTargetsByName) {
-  CsvOptions options = table("\xef\xbb\xbf"
-                             "a, price ,\"b\",area\r\n1,2.5,-3e2,4\r\n\n +5 ,6,\"7\",.5\n");
+  CsvOptions options = table(
+      "\xef\xbb\xbf"
+      "a, price ,\"b\",area\r\n1,2.5,-3e2,4\r\n\n +5 ,6,\"7\",.5\n");
   const CsvDataset plain(options);
   EXPECT_EQ(plain.features(), (std::vector<std::string>{"a", "price", "b", "area"}));
   ASSERT_EQ(plain.size(), 2);

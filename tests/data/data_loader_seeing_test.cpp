@@ -78,17 +78,16 @@ TEST(LoaderTimes, WaitingIsSplitIntoDecodingAndCollating) {
 TEST(LoaderTimes, TheSlowWorkerIsNamed) {
   std::mutex mutex;
   std::optional<std::thread::id> slow;
-  const auto source = loader(
-      64,
-      [&](std::int64_t index) {
-        {
-          std::lock_guard lock(mutex);
-          if (!slow) slow = std::this_thread::get_id();
-        }
-        spend(microseconds(*slow == std::this_thread::get_id() ? 2000 : 100));
-        return Sample{{"x", index}, {"thread_is_slow", *slow == std::this_thread::get_id()}};
-      },
-      {.num_workers = 3});
+  const auto source = loader(64,
+                             [&](std::int64_t index) {
+                               {
+                                 std::lock_guard lock(mutex);
+                                 if (!slow) slow = std::this_thread::get_id();
+                               }
+                               spend(microseconds(*slow == std::this_thread::get_id() ? 2000 : 100));
+                               return Sample{{"x", index}, {"thread_is_slow", *slow == std::this_thread::get_id()}};
+                             },
+                             {.num_workers = 3});
   std::vector<int> slow_batches(3);
   while (const auto batch = source->next()) {
     if (batch->tensor("thread_is_slow").item<bool>()) ++slow_batches[static_cast<std::size_t>(source->times().last_worker)];
@@ -103,14 +102,13 @@ TEST(LoaderTimes, TheSlowWorkerIsNamed) {
 
 TEST(AutoWorkers, GrowWhileTheCallerWaits) {
   std::atomic<std::int64_t> made = 0;
-  const auto source = loader(
-      100'000,
-      [&](std::int64_t index) {
-        spend(microseconds(500));
-        ++made;
-        return Sample{{"x", index}};
-      },
-      {.num_workers = auto_workers});
+  const auto source = loader(100'000,
+                             [&](std::int64_t index) {
+                               spend(microseconds(500));
+                               ++made;
+                               return Sample{{"x", index}};
+                             },
+                             {.num_workers = auto_workers});
   source->next();
   EXPECT_EQ(source->times().workers_now, 1);
   const auto most = static_cast<int>(std::thread::hardware_concurrency());
@@ -198,6 +196,22 @@ TEST(DataLoader, CopiesToTheDeviceAheadOfTheCaller) {
     const auto on_cpu = loader(4, [](std::int64_t index) { return Sample{{"x", index}}; }, {.device = c10::Device(c10::kCPU)});
     EXPECT_TRUE(on_cpu->next()->tensor("x").is_cpu());
   }
+}
+
+TEST(DataLoader, HandsOverTheVeryTensorThatAWorkerMade) {
+  std::mutex mutex;
+  std::vector<const void*> made;
+  DataLoaderOptions options{.batch_size = 2, .num_workers = 1};
+  options.collate = [&](std::vector<Sample> samples) {
+    Dict fields = collate(std::move(samples));
+    std::lock_guard lock(mutex);
+    made.push_back(fields.at("x").as_tensor().data_ptr());
+    return fields;
+  };
+  const auto source = loader(4, [](std::int64_t index) { return Sample{{"x", at::full({1 << 16}, index)}}; }, options);
+  const Batch first = source->next().value(), second = source->next().value();
+  std::lock_guard lock(mutex);
+  EXPECT_EQ((std::vector<const void*>{first.tensor("x").data_ptr(), second.tensor("x").data_ptr()}), made);
 }
 
 TEST(DataLoader, TakesABatchSampler) {

@@ -22,9 +22,7 @@ class Folder : public testing::Test {
     write_text(root_ / "cat/notes.txt", "no picture");
     write_text(root_ / "README", "no class");
   }
-  std::string relative(const ImageFolder& folder, std::int64_t index) {
-    return fs::relative(folder.file(index), root_).string();
-  }
+  std::string relative(const ImageFolder& folder, std::int64_t index) { return fs::relative(folder.file(index), root_).string(); }
 
   TemporaryFolder folder_;
   fs::path root_ = folder_.path();

@@ -159,11 +159,10 @@ TEST(SampleStream, RewindsAndNamesItself) {
 
 TEST(SampleStream, OfFunctions) {
   std::int64_t place = 0;
-  SampleStreamFunctions functions{
-      .next = [&]() -> std::optional<Sample> { return Sample{{"x", place++}}; },
-      .rewind = [&] { place = 0; },
-      .state = {.state_dict = [&] { return Dict{{"place", place}}; },
-                .load_state_dict = [&](const Dict& state) { place = state.at("place").as_int(); }}};
+  SampleStreamFunctions functions{.next = [&]() -> std::optional<Sample> { return Sample{{"x", place++}}; },
+                                  .rewind = [&] { place = 0; },
+                                  .state = {.state_dict = [&] { return Dict{{"place", place}}; },
+                                            .load_state_dict = [&](const Dict& state) { place = state.at("place").as_int(); }}};
   SampleStreamFunctions without_state = functions;
   without_state.state = {};
   EXPECT_THROW(make_sample_stream(without_state), ConfigError);

@@ -141,8 +141,8 @@ at::Tensor painted(std::int64_t height, std::int64_t width, const std::vector<st
 at::Tensor found_box(const at::Tensor& pixels) {
   const at::Tensor rows = pixels[0].amax(1).nonzero(), columns = pixels[0].amax(0).nonzero();
   if (rows.numel() == 0) return at::zeros({4});
-  return at::tensor({columns.min().item<float>(), rows.min().item<float>(), columns.max().item<float>() + 1,
-                     rows.max().item<float>() + 1});
+  return at::tensor(
+      {columns.min().item<float>(), rows.min().item<float>(), columns.max().item<float>() + 1, rows.max().item<float>() + 1});
 }
 
 TEST(Boxes, FollowThePixels) {
@@ -235,8 +235,8 @@ TEST(ResizeShortestEdge, DrawsFromItsLengthsAndMovesBoxes) {
   EXPECT_EQ(chosen, (std::set<std::int64_t>{4, 9}));
   EXPECT_EQ(ranged, (std::set<std::int64_t>{4, 5, 6, 7, 8, 9}));
   Rng rng;
-  const Sample moved =
-      resize_shortest_edge({.sizes = {5}})(with_boxes(at::zeros({3, 10, 21}), at::tensor({2.0, 4.0, 21.0, 10.0}).view({1, 4})), rng);
+  const Sample moved = resize_shortest_edge({.sizes = {5}})(
+      with_boxes(at::zeros({3, 10, 21}), at::tensor({2.0, 4.0, 21.0, 10.0}).view({1, 4})), rng);
   ASSERT_EQ(moved.at("image").as_tensor().sizes(), (at::IntArrayRef{3, 5, 11}));
   const at::Tensor& boxes = moved.at("boxes").as_tensor();
   const std::vector<double> expected{2.0 * 11 / 21, 2, 11, 5};

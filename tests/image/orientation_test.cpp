@@ -32,8 +32,8 @@ std::string with_exif_chunk(const std::string& png, const std::string& exif) {
   return png.substr(0, behind_header) + big_endian(exif.size(), 4) + body + big_endian(crc, 4) + png.substr(behind_header);
 }
 
-/// Where the pixel (row, column) of a stored picture is seen, by the table of the Exif standard: at which side of what is seen its
-/// first row and its first column stand.
+/// Where the pixel (row, column) of a stored picture is seen, by the table of the Exif standard: at which side of what is seen
+/// its first row and its first column stand.
 std::pair<std::int64_t, std::int64_t> seen_at(int orientation, std::int64_t row, std::int64_t column, const Image& stored) {
   const std::int64_t from_end_row = stored.height() - 1 - row, from_end_column = stored.width() - 1 - column;
   switch (orientation) {
@@ -69,7 +69,8 @@ TEST(Orientation, PicturesAreSeenAsTheCameraWasHeld) {
       for (std::int64_t row = 0; row < 16; ++row) {
         for (std::int64_t column = 0; column < 24; ++column) {
           const auto [seen_row, seen_column] = seen_at(orientation, row, column, stored);
-          ASSERT_EQ(int{seen.at(seen_row, seen_column)[1]}, int{stored.at(row, column)[1]}) << orientation << (file.starts_with("\x89") ? " PNG" : " JPEG");
+          ASSERT_EQ(int{seen.at(seen_row, seen_column)[1]}, int{stored.at(row, column)[1]})
+              << orientation << (file.starts_with("\x89") ? " PNG" : " JPEG");
         }
       }
     }

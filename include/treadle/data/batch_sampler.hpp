@@ -30,8 +30,8 @@ class BatchSampler : public Stateful {
   virtual std::optional<std::int64_t> batches_per_pass() const = 0;
 };
 
-/// The indices of a sampler, `batch_size` at a time. The state is that of the sampler. Throws ConfigError unless there is a sampler
-/// and `batch_size` is at least 1.
+/// The indices of a sampler, `batch_size` at a time. The state is that of the sampler. Throws ConfigError unless there is a
+/// sampler and `batch_size` is at least 1.
 class FixedBatchSampler final : public BatchSampler {
  public:
   /// `drop_last`: leave out a last batch of a pass that is not full.
@@ -55,14 +55,14 @@ class FixedBatchSampler final : public BatchSampler {
 /// batch.
 ///
 /// Every rank works this out for all ranks, so all have the same state without a word said: {"kind", "sampler", "samples",
-/// "counts"}, the sampler's place, and the samples that wait or are dealt but not drawn, rank by rank, as (index, position). It may
-/// be loaded by a group of any size: after a change of size or batch the waiting samples are pooled in rank order and dealt anew,
-/// in turn, before the order goes on, so that no sample is lost or comes twice. A finite pass ends when some rank has no full
-/// batch left; what waits is dropped.
+/// "counts"}, the sampler's place, and the samples that wait or are dealt but not drawn, rank by rank, as (index, position). It
+/// may be loaded by a group of any size: after a change of size or batch the waiting samples are pooled in rank order and dealt
+/// anew, in turn, before the order goes on, so that no sample is lost or comes twice. A finite pass ends when some rank has no
+/// full batch left; what waits is dropped.
 class GroupedBatchSampler final : public BatchSampler {
  public:
-  /// `sampler`: the whole common order, made without a group. `group_of[index]`: which group a sample is of. `batch_size`: of this
-  /// rank. Throws ConfigError when one is missing or `batch_size` is below 1.
+  /// `sampler`: the whole common order, made without a group. `group_of[index]`: which group a sample is of. `batch_size`: of
+  /// this rank. Throws ConfigError when one is missing or `batch_size` is below 1.
   GroupedBatchSampler(std::unique_ptr<Sampler> sampler, std::vector<std::int32_t> group_of, std::int64_t batch_size,
                       std::shared_ptr<Group> group);
   std::optional<std::vector<SamplePlace>> next() override;
@@ -90,8 +90,8 @@ class GroupedBatchSampler final : public BatchSampler {
   std::vector<Part> parts_;  // one for each rank
 };
 
-/// 0 for an image wider than high, else 1: Detectron2's two groups of GroupedBatchSampler. Nothing when the data set does not know
-/// the size of an image. Reads every image's head where sizes are not at hand.
+/// 0 for an image wider than high, else 1: Detectron2's two groups of GroupedBatchSampler. Nothing when the data set does not
+/// know the size of an image. Reads every image's head where sizes are not at hand.
 std::optional<std::vector<std::int32_t>> aspect_ratio_groups(const Dataset& dataset);
 
 }  // namespace treadle

@@ -71,9 +71,9 @@ class SampleError : public Error {
 /// all workers at once; their OpenMP teams have one thread.
 ///
 /// `next` throws SampleError when a sample cannot be made; the loader then stands where it stood before the call, and the next
-/// call tries the same batch again. With `max_skipped` and a group of several ranks `next` is a collective, so that all ranks give
-/// up at the same batch: all must draw equally often. A batch without any good sample is an error all the same. The destructor
-/// waits for the samples under way, and for nothing else.
+/// call tries the same batch again. With `max_skipped` and a group of several ranks `next` is a collective, so that all ranks
+/// give up at the same batch: all must draw equally often. A batch without any good sample is an error all the same. The
+/// destructor waits for the samples under way, and for nothing else.
 ///
 /// State: {"sampler", "seed"} after the last batch that `next` returned, with `max_skipped` also "skipped". After a change of the
 /// group, `load_state_dict(state_dict())` makes what was prepared for the old one anew.

@@ -39,8 +39,8 @@ DatasetEntry find_dataset(const std::string& name);
 /// Opens the data set `find_dataset(name)`: ConfigError when there is none; IoError, FormatError from its files.
 std::unique_ptr<Dataset> make_dataset(const std::string& name, const DatasetOptions& options = {});
 
-/// `[label]` of the data set `name`, which `dataset` was made from: those of its entry, or the folders of an ImageFolder; empty when
-/// the classes have no names.
+/// `[label]` of the data set `name`, which `dataset` was made from: those of its entry, or the folders of an ImageFolder; empty
+/// when the classes have no names.
 std::vector<std::string> class_names_of(const std::string& name, const Dataset& dataset);
 
 }  // namespace treadle

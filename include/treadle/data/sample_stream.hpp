@@ -24,12 +24,12 @@ class SampleStream : public Stateful {
 };
 
 struct StreamLoaderOptions {
-  std::int64_t batch_size = 1;  ///< samples per batch of this rank; at least 1
-  int prefetch = 4;             ///< batches read ahead by a thread; 0 reads in `next` itself
-  bool drop_last = false;       ///< leave out a last batch of a pass that is not full on every rank
-  std::uint64_t seed = 0;       ///< of the samples' randomness
-  Transform transform{};        ///< applied to each sample; may be empty
-  Collate collate{};            ///< empty: `treadle::collate` into reused memory
+  std::int64_t batch_size = 1;     ///< samples per batch of this rank; at least 1
+  int prefetch = 4;                ///< batches read ahead by a thread; 0 reads in `next` itself
+  bool drop_last = false;          ///< leave out a last batch of a pass that is not full on every rank
+  std::uint64_t seed = 0;          ///< of the samples' randomness
+  Transform transform{};           ///< applied to each sample; may be empty
+  Collate collate{};               ///< empty: `treadle::collate` into reused memory
   std::shared_ptr<Group> group{};  ///< every rank reads the whole stream and keeps every world_size-th sample; null: all of them
   std::string name = "stream";     ///< for messages
 };
@@ -40,9 +40,9 @@ void validate(const StreamLoaderOptions& options);
 /// from the seed. `next` throws SampleError with that position when the stream or the transform fails, and then stands where it
 /// stood before the call.
 ///
-/// State: {"stream", "position", "end_follows", "seed"} behind the last batch that `next` returned, whatever was read ahead: the same on all ranks,
-/// and good for any number of them, since all read whole global batches. Throws ConfigError when `stream` is null or an option is
-/// out of range.
+/// State: {"stream", "position", "end_follows", "seed"} behind the last batch that `next` returned, whatever was read ahead: the
+/// same on all ranks, and good for any number of them, since all read whole global batches. Throws ConfigError when `stream` is
+/// null or an option is out of range.
 std::unique_ptr<BatchSource> make_batch_source(std::unique_ptr<SampleStream> stream, StreamLoaderOptions options);
 
 /// A stream made of functions. `rewind` and `state` are needed, since a stream without them could not be resumed: ConfigError.

@@ -23,10 +23,10 @@ Transform compose(std::vector<Transform> transforms);
 /// random numbers whatever it decides, so that taking one out of a chain changes the randomness of those behind it by a fixed
 /// offset only.
 ///
-/// Those that move pixels move boxes with them: the field `boxes`, where a sample has it, a tensor of shape (N, 4) with the corners
-/// (x0, y0, x1, y1) in pixels from the upper left corner of the image; x grows to the right. Boxes come out as floating-point
-/// numbers, float32 unless they came in wider. A row is never taken away, so that it keeps its class: a box that lies outside
-/// afterwards has no area.
+/// Those that move pixels move boxes with them: the field `boxes`, where a sample has it, a tensor of shape (N, 4) with the
+/// corners (x0, y0, x1, y1) in pixels from the upper left corner of the image; x grows to the right. Boxes come out as
+/// floating-point numbers, float32 unless they came in wider. A row is never taken away, so that it keeps its class: a box that
+/// lies outside afterwards has no area.
 
 /// Mirrors left and right. Draws one number. Boxes: x becomes W - x.
 struct RandomFlipOptions {
@@ -52,9 +52,9 @@ void validate(const RandomCropOptions& options);
 Transform random_crop(RandomCropOptions options);
 
 /// Resizes so that the shorter side has a drawn length, and the longer one, in proportion, at most `max_size` (Detectron2's
-/// ResizeShortestEdge: both sides times one scale, plus a half, rounded down). Draws one number. Pixels are computed by LibTorch's
-/// at::_upsample_bilinear2d_aa (bilinear with antialiasing, corners not aligned), in the image's own type for uint8 and
-/// floating-point numbers. Boxes are multiplied by the new side over the old one.
+/// ResizeShortestEdge: both sides times one scale, plus a half, rounded down). Draws one number. Pixels are computed by
+/// LibTorch's at::_upsample_bilinear2d_aa (bilinear with antialiasing, corners not aligned), in the image's own type for uint8
+/// and floating-point numbers. Boxes are multiplied by the new side over the old one.
 struct ResizeShortestEdgeOptions {
   std::vector<std::int64_t> sizes{};  ///< lengths to choose from, at least one; with `range` exactly the least and the greatest
   bool range = false;                 ///< any integer from the first of `sizes` to the second, instead of one of them
