@@ -9,6 +9,7 @@
 #include <treadle/hooks/ema_hook.hpp>
 #include <treadle/hooks/eval_hook.hpp>
 #include <treadle/hooks/iteration_timer.hpp>
+#include <treadle/hooks/loader_timer.hpp>
 #include <treadle/hooks/lr_scheduler.hpp>
 #include <treadle/hooks/periodic_checkpointer.hpp>
 #include <treadle/hooks/periodic_writer.hpp>

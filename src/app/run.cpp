@@ -1,4 +1,5 @@
 #include <app/config_command.hpp>
+#include <app/data_command.hpp>
 #include <app/diff_command.hpp>
 #include <app/evaluate_command.hpp>
 #include <app/inspect_command.hpp>
@@ -72,6 +73,8 @@ int run_command(int argc, const char* const* argv) {
   const CLI::App* config = add_config_command(app, config_arguments);
   ScheduleArguments schedule_arguments;
   const CLI::App* schedule = add_schedule_command(app, schedule_arguments);
+  DataArguments data_arguments;
+  const CLI::App* data = add_data_command(app, data_arguments);
   InspectArguments inspect_arguments;
   const CLI::App* inspect = add_inspect_command(app, inspect_arguments);
   VerifyArguments verify_arguments;
@@ -88,6 +91,7 @@ int run_command(int argc, const char* const* argv) {
     if (evaluation->parsed()) return run_evaluate(evaluate_arguments);
     if (config->parsed()) return run_config(config_arguments);
     if (schedule->parsed()) return run_schedule(schedule_arguments);
+    if (data->parsed()) return run_data(data_arguments);
     if (inspect->parsed()) return run_inspect(inspect_arguments);
     if (verify->parsed()) return run_verify(verify_arguments);
     if (diff->parsed()) return run_diff(diff_arguments);

@@ -74,7 +74,9 @@ void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
   say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
   const char* weights = config.get_bool("TREADLE.EMA.ENABLED") ? "/model_ema.pth" : "/model_final.pth";
   say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + weights));
-  say("  go on:    " + command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations)));
+  const double epochs = config.get_double("TREADLE.SOLVER.MAX_EPOCHS");
+  say("  go on:    " + (epochs > 0 ? command(arguments, "--resume", "TREADLE.SOLVER.MAX_EPOCHS", fmt::format("{}", 2 * epochs))
+                                   : command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations))));
 }
 
 std::filesystem::path last_checkpoint(const Config& config) {

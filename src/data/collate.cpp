@@ -39,7 +39,7 @@ bool is_plain_memory(const at::Tensor& tensor) {
 }
 
 // at::stack checks and wraps every tensor anew, which costs more than the copy itself when samples are small.
-at::Tensor stack(const Column& column) {
+at::Tensor stack(const Column& column, BatchMemory* memory) {
   const at::Tensor& first = column.front()->as_tensor();
   for (const Value* value : column) {
     if (is_plain_memory(value->as_tensor())) continue;
@@ -49,7 +49,7 @@ at::Tensor stack(const Column& column) {
   }
   std::vector<std::int64_t> shape{static_cast<std::int64_t>(column.size())};
   shape.insert(shape.end(), first.sizes().begin(), first.sizes().end());
-  at::Tensor stacked = at::empty(shape, first.options());
+  at::Tensor stacked = empty_in(memory, shape, first.scalar_type());
   auto* to = static_cast<char*>(stacked.mutable_data_ptr());
   const std::size_t bytes = first.nbytes();
   if (bytes == 0) return stacked;
@@ -68,10 +68,10 @@ at::Tensor numbers(const Column& column, at::ScalarType type, Read read) {
   return tensor;
 }
 
-Value join(const Column& column) {
+Value join(const Column& column, BatchMemory* memory) {
   switch (column.front()->type()) {
     case Value::Type::tensor:
-      if (all_are(column, Value::Type::tensor) && same_form(column)) return stack(column);
+      if (all_are(column, Value::Type::tensor) && same_form(column)) return stack(column, memory);
       break;
     case Value::Type::integer:
       if (!all_are(column, Value::Type::integer)) break;
@@ -100,7 +100,9 @@ const Value& field_of(const Sample& sample, std::size_t place, const Key& key, s
 
 }  // namespace
 
-Dict collate(std::vector<Sample> samples) {
+Dict collate(std::vector<Sample> samples) { return collate_into(std::move(samples), nullptr); }
+
+Dict collate_into(std::vector<Sample> samples, BatchMemory* memory) {
   Dict fields;
   if (samples.empty()) return fields;
   const Sample& first = samples.front();
@@ -113,7 +115,7 @@ Dict collate(std::vector<Sample> samples) {
   std::size_t place = 0;
   for (const Dict::Entry& entry : first) {
     for (std::size_t i = 0; i < samples.size(); ++i) column[i] = &field_of(samples[i], place, entry.key, i);
-    fields.set(entry.key, join(column));
+    fields.set(entry.key, join(column, memory));
     ++place;
   }
   return fields;

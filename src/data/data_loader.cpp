@@ -1,16 +1,19 @@
-#include <base/exception_text.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/data/data_loader.hpp>
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include <atomic>
+#include <algorithm>
 #include <deque>
+#include <thread>
 #include <utility>
 
+#include "data/batch_task.hpp"
+#include "data/group_view.hpp"
 #include "data/loader_workers.hpp"
+#include "data/worker_tuner.hpp"
 
 namespace treadle {
 
@@ -19,9 +22,10 @@ void validate(const DataLoaderOptions& options) {
     if (!good) throw ConfigError(fmt::format("{} must be {}, found {}", key, range, found), key);
   };
   require(options.batch_size >= 1, "DataLoaderOptions.batch_size", "at least 1", options.batch_size);
-  require(options.num_workers >= 0 && options.num_workers <= 1024, "DataLoaderOptions.num_workers", "in [0, 1024]",
-          options.num_workers);
+  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "DataLoaderOptions.num_workers",
+          "in [0, 1024], or -1 for as many as help", options.num_workers);
   require(options.prefetch >= 1, "DataLoaderOptions.prefetch", "at least 1", options.prefetch);
+  require(options.max_skipped >= 0, "DataLoaderOptions.max_skipped", "at least 0", options.max_skipped);
 }
 
 namespace {
@@ -29,109 +33,38 @@ namespace {
 /// Separates the randomness of samples from whatever else a program draws from the same seed.
 constexpr std::uint64_t sample_stream = 0x73616d706c657300;  // "samples"
 
-/// What all batches of a loader are made from. Immutable.
-struct Recipe {
-  std::shared_ptr<const Dataset> dataset;
-  DataLoaderOptions options;
-};
+using Clock = BatchTask::Clock;
 
-struct Place {
-  std::int64_t index;
-  std::int64_t position;
-};
+double seconds(Clock::duration duration) { return std::max(0.0, std::chrono::duration<double>(duration).count()); }
 
-/// One batch: first where it comes from, later its content or what went wrong with it.
-class BatchTask final : public LoaderWorkers::Task {
- public:
-  BatchTask(const Recipe& recipe, std::uint64_t sample_seed, std::vector<Place> places, Dict sampler_after)
-      : recipe_(recipe), sample_seed_(sample_seed), places_(std::move(places)), sampler_after_(std::move(sampler_after)) {}
-
-  void run() noexcept override {
-    try {
-      batch_ = make();
-    } catch (...) {
-      error_ = std::current_exception();
-    }
-  }
-
-  void cancel() noexcept override { cancelled_.store(true, std::memory_order_relaxed); }
-
-  /// After `run`: the batch, or the exception that stands for it.
-  Batch take() {
-    if (error_) std::rethrow_exception(error_);
-    return std::move(batch_);
-  }
-  /// The state of the sampler once this batch is drawn.
-  Dict& sampler_after() { return sampler_after_; }
-
- private:
-  Batch make() const {
-    std::vector<std::int64_t> indices;
-    indices.reserve(places_.size());
-    for (const Place& place : places_) indices.push_back(place.index);
-    if (std::optional<Dict> fields = fetch_together(indices)) return Batch(std::move(*fields), std::move(indices));
-
-    std::vector<Sample> samples;
-    samples.reserve(places_.size());
-    for (const Place& place : places_) {
-      if (cancelled_.load(std::memory_order_relaxed)) return {};
-      samples.push_back(fetch(place));
-    }
-    const Collate& collate_samples = recipe_.options.collate;
-    return Batch(collate_samples ? collate_samples(std::move(samples)) : collate(std::move(samples)), std::move(indices));
-  }
-
-  std::optional<Dict> fetch_together(const std::vector<std::int64_t>& indices) const {
-    if (recipe_.options.transform || recipe_.options.collate) return std::nullopt;
-    try {
-      return recipe_.dataset->get_batch(indices);
-    } catch (const std::exception&) {
-      return std::nullopt;  // one by one it fails again, and then the sample is known
-    }
-  }
-
-  Sample fetch(const Place& place) const {
-    try {
-      Rng rng(sample_seed_, static_cast<std::uint64_t>(place.position));
-      Sample sample = recipe_.dataset->get(place.index, rng);
-      return recipe_.options.transform ? recipe_.options.transform(std::move(sample), rng) : sample;
-    } catch (...) {
-      std::exception_ptr cause = std::current_exception();
-      throw SampleError(fmt::format("sample {} of \"{}\": {}", place.index, recipe_.options.name, exception_text(cause)),
-                        place.index, cause);
-    }
-  }
-
-  const Recipe& recipe_;
-  std::uint64_t sample_seed_;
-  std::vector<Place> places_;
-  Dict sampler_after_;
-  Batch batch_;
-  std::exception_ptr error_;
-  std::atomic<bool> cancelled_ = false;
-};
+int most_workers() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
 
 }  // namespace
 
 class DataLoader::Impl {
  public:
-  Impl(Recipe recipe, std::unique_ptr<Sampler> sampler)
+  Impl(Recipe recipe, std::unique_ptr<BatchSampler> sampler)
       : recipe_(std::move(recipe)),
         sampler_(std::move(sampler)),
         seed_(recipe_.options.seed),
-        consumed_(sampler_->state_dict()) {}
+        consumed_(sampler_->state_dict()),
+        tuner_(most_workers()) {}
 
   std::optional<Batch> next() {
     try {
       fill();
       if (prepared_.empty()) return end_pass();
       BatchTask& task = *prepared_.front();
+      const Clock::time_point asked = Clock::now();
       if (workers_) {
         workers_->wait(task);
       } else {
-        task.run();
+        task.run(0);
       }
       Batch batch = task.take();
+      count_skipped(task);
+      if (const auto device = recipe_.options.device) use_on_current_stream(batch, *device);
+      record(task.times(), asked);
       consumed_ = std::move(task.sampler_after());
       prepared_.pop_front();
       return batch;
@@ -148,24 +81,27 @@ class DataLoader::Impl {
     consumed_ = sampler_->state_dict();
   }
 
-  std::optional<std::int64_t> batches_per_pass() const {
-    const std::optional<std::int64_t> samples = sampler_->indices_per_pass();
-    if (!samples) return std::nullopt;
-    const std::int64_t size = recipe_.options.batch_size;
-    return recipe_.options.drop_last ? *samples / size : (*samples + size - 1) / size;
-  }
+  std::optional<std::int64_t> batches_per_pass() const { return sampler_->batches_per_pass(); }
+  const LoaderTimes& times() const noexcept { return times_; }
+  std::int64_t skipped() const noexcept { return skipped_; }
 
-  Dict state_dict() const { return {{"sampler", consumed_}, {"seed", static_cast<std::int64_t>(seed_)}}; }
+  Dict state_dict() const {
+    Dict state{{"sampler", consumed_}, {"seed", static_cast<std::int64_t>(seed_)}};
+    if (recipe_.options.max_skipped > 0) state.set("skipped", skipped_);
+    return state;
+  }
 
   void check_state_dict(const Dict& state) const {
     ValueView view(state, recipe_.options.name);
     view["seed"].as_int();
+    if (state.contains("skipped")) view["skipped"].as_int();
     sampler_->check_state_dict(view["sampler"].as_dict());
   }
 
   void load_state_dict(const Dict& state) {
     check_state_dict(state);
     seed_ = static_cast<std::uint64_t>(state.at("seed").as_int());
+    skipped_ = state.contains("skipped") ? state.at("skipped").as_int() : 0;
     consumed_ = deep_clone(state.at("sampler").as_dict());
     return_to_consumed();
   }
@@ -173,48 +109,73 @@ class DataLoader::Impl {
   const Recipe& recipe() const noexcept { return recipe_; }
 
  private:
+  bool is_auto() const { return recipe_.options.num_workers == auto_workers; }
+
   void fill() {
-    const bool threads = recipe_.options.num_workers > 0;
-    if (threads && !workers_) workers_ = std::make_unique<LoaderWorkers>(recipe_.options.num_workers);
+    const bool threads = recipe_.options.num_workers != 0;
+    if (threads && !workers_) {
+      times_.workers_now = is_auto() ? tuner_.workers() : recipe_.options.num_workers;
+      workers_ = std::make_unique<LoaderWorkers>(times_.workers_now);
+    }
     const std::size_t capacity = threads ? static_cast<std::size_t>(recipe_.options.prefetch) + 1 : 1;
     while (!pass_drawn_ && prepared_.size() < capacity) {
-      std::shared_ptr<BatchTask> task = draw();
-      if (!task) break;
+      std::optional<std::vector<SamplePlace>> places = sampler_->next();
+      if (!places) {
+        pass_drawn_ = true;
+        break;
+      }
+      auto task =
+          std::make_shared<BatchTask>(recipe_, Rng(seed_, sample_stream).next(), std::move(*places), sampler_->state_dict());
       prepared_.push_back(task);
       if (workers_) workers_->submit(std::move(task));
     }
   }
 
-  /// The next batch to make; null at the end of the pass.
-  std::shared_ptr<BatchTask> draw() {
-    std::vector<Place> places;
-    places.reserve(static_cast<std::size_t>(recipe_.options.batch_size));
-    while (std::cmp_less(places.size(), recipe_.options.batch_size)) {
-      const std::int64_t position = sampler_->position();
-      const std::optional<std::int64_t> index = sampler_->next();
-      if (!index) {
-        pass_drawn_ = true;
-        if (places.empty() || recipe_.options.drop_last) return nullptr;
-        Dict before_end = state_before_end(places.size());
-        return make_task(std::move(places), std::move(before_end));
-      }
-      places.push_back({*index, position});
+  void record(const BatchTask::Times& made, Clock::time_point asked) {
+    const Clock::time_point now = Clock::now();
+    const Clock::time_point fetched = std::clamp(made.fetched, asked, now);
+    ++times_.batches;
+    times_.waited.decode += seconds(fetched - asked);
+    times_.waited.collate += seconds(now - fetched);
+    times_.last_worker = made.worker;
+    if (std::cmp_less_equal(times_.workers.size(), made.worker)) times_.workers.resize(static_cast<std::size_t>(made.worker) + 1);
+    WorkerTimes& worker = times_.workers[static_cast<std::size_t>(made.worker)];
+    ++worker.batches;
+    worker.decode += seconds(made.fetched - made.begun);
+    worker.collate += seconds(made.done - made.fetched);
+    if (made.slowest_seconds > times_.slowest_sample_seconds) {
+      times_.slowest_sample_seconds = made.slowest_seconds;
+      times_.slowest_sample = made.slowest_index;
     }
-    return make_task(std::move(places), sampler_->state_dict());
+    if (is_auto() && returned_ != Clock::time_point()) adjust_workers(seconds(now - asked), seconds(now - returned_));
+    returned_ = now;
   }
 
-  /// The state between the last batch, of `count` samples, and the end of the pass, which the sampler has just told: a load of it
-  /// finds that end again. Walking there twice costs less than asking for the state at every sample.
-  Dict state_before_end(std::size_t count) {
-    sampler_->load_state_dict(prepared_.empty() ? consumed_ : prepared_.back()->sampler_after());
-    for (std::size_t i = 0; i < count; ++i) sampler_->next();
-    Dict state = sampler_->state_dict();
-    sampler_->next();
-    return state;
+  void adjust_workers(double waited, double elapsed) {
+    const int wanted = tuner_.observe(waited, elapsed);
+    if (wanted == times_.workers_now) return;
+    log_debug(fmt::format("\"{}\": {} workers instead of {}", recipe_.options.name, wanted, times_.workers_now));
+    workers_->resize(wanted);
+    times_.workers_now = wanted;
   }
 
-  std::shared_ptr<BatchTask> make_task(std::vector<Place> places, Dict sampler_after) const {
-    return std::make_shared<BatchTask>(recipe_, Rng(seed_, sample_stream).next(), std::move(places), std::move(sampler_after));
+  /// All ranks come to the same verdict, at the same batch.
+  void count_skipped(const BatchTask& task) {
+    const std::int64_t most = recipe_.options.max_skipped;
+    if (most == 0) return;
+    const std::int64_t own = skipped_ + static_cast<std::int64_t>(task.skipped().size());
+    std::int64_t total = own;
+    if (const auto& group = recipe_.options.group; group && group->get_world_size() > 1) {
+      total = 0;
+      for (const Value& of_rank : group->all_gather(own)) total += of_rank.as_int();
+    }
+    for (const std::string& text : task.skipped()) log_warning(fmt::format("left out: {}", text));
+    if (total > most) {
+      throw Error(fmt::format("{} samples of \"{}\" could not be made, {} may be left out (max_skipped); {}", total,
+                              recipe_.options.name, most,
+                              task.skipped().empty() ? "the last one is another rank's" : "the last: " + task.skipped().back()));
+    }
+    skipped_ = own;
   }
 
   std::nullopt_t end_pass() {
@@ -235,19 +196,39 @@ class DataLoader::Impl {
   }
 
   const Recipe recipe_;
-  std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<BatchSampler> sampler_;
   std::uint64_t seed_;
   Dict consumed_;                                    // the sampler's state after the last batch that was returned
+  std::int64_t skipped_ = 0;                         // until then
   std::deque<std::shared_ptr<BatchTask>> prepared_;  // in order; at most prefetch + 1
   bool pass_drawn_ = false;                          // the end of the pass lies behind the last of prepared_
-  std::unique_ptr<LoaderWorkers> workers_;           // the last member: its threads use the others
+  WorkerTuner tuner_;
+  LoaderTimes times_;
+  Clock::time_point returned_;              // when the last batch was
+  std::unique_ptr<LoaderWorkers> workers_;  // the last member: its threads use the others
 };
 
-DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, std::unique_ptr<Sampler> sampler, DataLoaderOptions options) {
+namespace {
+
+Recipe recipe_of(std::shared_ptr<const Dataset> dataset, DataLoaderOptions options, bool has_sampler) {
   validate(options);
   if (!dataset) throw ConfigError("a DataLoader needs a data set", "dataset");
-  if (!sampler) throw ConfigError("a DataLoader needs a sampler", "sampler");
-  impl_ = std::make_unique<Impl>(Recipe{std::move(dataset), std::move(options)}, std::move(sampler));
+  if (!has_sampler) throw ConfigError("a DataLoader needs a sampler", "sampler");
+  const bool pinned = options.device && wants_pinned_memory(*options.device);
+  return {std::move(dataset), std::move(options), BatchMemory(pinned)};
+}
+
+}  // namespace
+
+DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, std::unique_ptr<Sampler> sampler, DataLoaderOptions options) {
+  Recipe recipe = recipe_of(std::move(dataset), std::move(options), sampler != nullptr);
+  auto batches = std::make_unique<FixedBatchSampler>(std::move(sampler), recipe.options.batch_size, recipe.options.drop_last);
+  impl_ = std::make_unique<Impl>(std::move(recipe), std::move(batches));
+}
+
+DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, std::unique_ptr<BatchSampler> sampler, DataLoaderOptions options) {
+  Recipe recipe = recipe_of(std::move(dataset), std::move(options), sampler != nullptr);
+  impl_ = std::make_unique<Impl>(std::move(recipe), std::move(sampler));
 }
 
 DataLoader::~DataLoader() = default;
@@ -260,5 +241,7 @@ Dict DataLoader::state_dict() const { return impl_->state_dict(); }
 void DataLoader::check_state_dict(const Dict& state) const { impl_->check_state_dict(state); }
 void DataLoader::load_state_dict(const Dict& state) { impl_->load_state_dict(state); }
 const Dataset& DataLoader::dataset() const noexcept { return *impl_->recipe().dataset; }
+const LoaderTimes& DataLoader::times() const noexcept { return impl_->times(); }
+std::int64_t DataLoader::skipped() const noexcept { return impl_->skipped(); }
 
 }  // namespace treadle

@@ -5,11 +5,16 @@
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "data/index_check.hpp"
 
 namespace treadle {
 
-std::optional<Dict> Dataset::get_batch(std::span<const std::int64_t>) const { return std::nullopt; }
+std::optional<Dict> Dataset::get_batch(std::span<const std::int64_t>, BatchMemory*) const { return std::nullopt; }
+std::optional<std::int64_t> Dataset::label(std::int64_t) const { return std::nullopt; }
+std::optional<ImageSize> Dataset::image_size(std::int64_t) const { return std::nullopt; }
 
 namespace {
 
@@ -44,13 +49,50 @@ Sample TensorDataset::get(std::int64_t index, Rng&) const {
   return sample;
 }
 
-std::optional<Dict> TensorDataset::get_batch(std::span<const std::int64_t> indices) const {
+std::optional<std::int64_t> TensorDataset::label(std::int64_t index) const {
+  check_index(index, size_);
+  const Value* labels = fields_.find("label");
+  if (!labels || labels->as_tensor().dim() != 1 || !at::isIntegralType(labels->as_tensor().scalar_type(), false)) return {};
+  return labels->as_tensor()[index].item<std::int64_t>();
+}
+
+namespace {
+
+/// The rows `indices` of a contiguous tensor on the CPU. at::index_select would take a tensor of indices, which costs as much as
+/// the copy of small rows.
+at::Tensor gather_rows(const at::Tensor& tensor, std::span<const std::int64_t> indices, BatchMemory* memory) {
+  std::vector<std::int64_t> shape = tensor.sizes().vec();
+  shape.front() = static_cast<std::int64_t>(indices.size());
+  at::Tensor rows = empty_in(memory, shape, tensor.scalar_type());
+  const std::size_t bytes = indices.empty() ? 0 : rows.nbytes() / indices.size();
+  if (bytes == 0) return rows;
+  const auto* from = static_cast<const char*>(tensor.const_data_ptr());
+  auto* to = static_cast<char*>(rows.mutable_data_ptr());
+  for (std::int64_t index : indices) {
+    std::memcpy(to, from + static_cast<std::size_t>(index) * bytes, bytes);
+    to += bytes;
+  }
+  return rows;
+}
+
+bool is_plain(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous() && !tensor.requires_grad() &&
+         !tensor.is_quantized() && !tensor.is_conj() && !tensor.is_neg();
+}
+
+}  // namespace
+
+std::optional<Dict> TensorDataset::get_batch(std::span<const std::int64_t> indices, BatchMemory* memory) const {
   for (std::int64_t index : indices) check_index(index, size_);
-  at::Tensor rows = at::tensor(at::ArrayRef<std::int64_t>(indices.data(), indices.size()), at::kLong);
   Dict batch;
   for (const Dict::Entry& entry : fields_) {
     const at::Tensor& tensor = entry.value.as_tensor();
-    batch.set(entry.key, at::index_select(tensor, 0, rows.to(tensor.device())));
+    if (is_plain(tensor)) {
+      batch.set(entry.key, gather_rows(tensor, indices, memory));
+    } else {
+      const at::Tensor rows = at::tensor(at::ArrayRef<std::int64_t>(indices.data(), indices.size()), at::kLong);
+      batch.set(entry.key, at::index_select(tensor, 0, rows.to(tensor.device())));
+    }
   }
   return batch;
 }
@@ -70,14 +112,55 @@ Sample SubsetDataset::get(std::int64_t index, Rng& rng) const {
   return dataset_->get(indices_[static_cast<std::size_t>(index)], rng);
 }
 
-std::optional<Dict> SubsetDataset::get_batch(std::span<const std::int64_t> indices) const {
+std::optional<Dict> SubsetDataset::get_batch(std::span<const std::int64_t> indices, BatchMemory* memory) const {
   std::vector<std::int64_t> inner;
   inner.reserve(indices.size());
   for (std::int64_t index : indices) {
     check_index(index, size());
     inner.push_back(indices_[static_cast<std::size_t>(index)]);
   }
-  return dataset_->get_batch(inner);
+  return dataset_->get_batch(inner, memory);
+}
+
+std::optional<std::int64_t> SubsetDataset::label(std::int64_t index) const {
+  check_index(index, size());
+  return dataset_->label(indices_[static_cast<std::size_t>(index)]);
+}
+
+std::optional<ImageSize> SubsetDataset::image_size(std::int64_t index) const {
+  check_index(index, size());
+  return dataset_->image_size(indices_[static_cast<std::size_t>(index)]);
+}
+
+ConcatDataset::ConcatDataset(std::vector<std::shared_ptr<const Dataset>> datasets) : datasets_(std::move(datasets)) {
+  if (datasets_.empty()) throw ConfigError("a ConcatDataset needs at least one data set", "datasets");
+  std::int64_t end = 0;
+  for (std::size_t i = 0; i < datasets_.size(); ++i) {
+    if (!datasets_[i]) throw ConfigError(fmt::format("data set {} of a ConcatDataset is null", i), "datasets");
+    ends_.push_back(end += datasets_[i]->size());
+  }
+}
+
+ConcatDataset::Place ConcatDataset::find(std::int64_t index) const {
+  check_index(index, size());
+  const auto end = std::upper_bound(ends_.begin(), ends_.end(), index);
+  const Dataset& dataset = *datasets_[static_cast<std::size_t>(end - ends_.begin())];
+  return {&dataset, index - (*end - dataset.size())};
+}
+
+Sample ConcatDataset::get(std::int64_t index, Rng& rng) const {
+  const Place place = find(index);
+  return place.dataset->get(place.index, rng);
+}
+
+std::optional<std::int64_t> ConcatDataset::label(std::int64_t index) const {
+  const Place place = find(index);
+  return place.dataset->label(place.index);
+}
+
+std::optional<ImageSize> ConcatDataset::image_size(std::int64_t index) const {
+  const Place place = find(index);
+  return place.dataset->image_size(place.index);
 }
 
 MapDataset::MapDataset(std::shared_ptr<const Dataset> dataset, Transform transform)
@@ -87,5 +170,6 @@ MapDataset::MapDataset(std::shared_ptr<const Dataset> dataset, Transform transfo
 }
 
 Sample MapDataset::get(std::int64_t index, Rng& rng) const { return transform_(dataset_->get(index, rng), rng); }
+std::optional<std::int64_t> MapDataset::label(std::int64_t index) const { return dataset_->label(index); }
 
 }  // namespace treadle

@@ -1,5 +1,12 @@
-#include <treadle/data/dataset.hpp>
+#include <treadle/base/errors.hpp>
+#include <treadle/data/csv_dataset.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 #include <treadle/data/idx_dataset.hpp>
+#include <treadle/data/image_folder.hpp>
+
+#include <fmt/format.h>
+
+#include <charconv>
 
 namespace treadle {
 
@@ -20,6 +27,41 @@ DatasetEntry fashion_mnist(const std::string& part) {
   return entry;
 }
 
+DatasetEntry image_folder(const std::string& path) {
+  DatasetEntry entry;
+  entry.make = [path](const DatasetOptions& options) -> std::unique_ptr<Dataset> {
+    return std::make_unique<ImageFolder>(ImageFolderOptions{.root = options.root / path});
+  };
+  return entry;
+}
+
+/// `rest`: FILE, FILE:TARGET or FILE:TARGET:CLASSES.
+DatasetEntry csv(const std::string& name, std::string rest) {
+  CsvOptions options;
+  if (const std::size_t colon = rest.find(':'); colon != std::string::npos) {
+    std::string target = rest.substr(colon + 1);
+    rest.resize(colon);
+    if (const std::size_t second = target.find(':'); second != std::string::npos) {
+      const char* end = target.data() + target.size();
+      const auto [stop, error] = std::from_chars(target.data() + second + 1, end, options.num_classes);
+      if (error != std::errc() || stop != end || options.num_classes < 1) {
+        throw ConfigError(fmt::format("the data set \"{}\" must be csv:FILE:TARGET:CLASSES with a number of classes", name),
+                          name);
+      }
+      target.resize(second);
+    }
+    options.targets = {target};
+  }
+  options.file = rest;
+  DatasetEntry entry;
+  entry.make = [options](const DatasetOptions& where) -> std::unique_ptr<Dataset> {
+    CsvOptions at_root = options;
+    at_root.file = where.root / options.file;
+    return std::make_unique<CsvDataset>(at_root);
+  };
+  return entry;
+}
+
 }  // namespace
 
 Registry<DatasetEntry>& dataset_catalog() {
@@ -32,8 +74,20 @@ Registry<DatasetEntry>& dataset_catalog() {
   return *catalog;
 }
 
+DatasetEntry find_dataset(const std::string& name) {
+  constexpr std::string_view folder_prefix = "image_folder:", csv_prefix = "csv:";
+  if (name.starts_with(folder_prefix)) return image_folder(name.substr(folder_prefix.size()));
+  if (name.starts_with(csv_prefix)) return csv(name, name.substr(csv_prefix.size()));
+  return dataset_catalog().get(name);
+}
+
 std::unique_ptr<Dataset> make_dataset(const std::string& name, const DatasetOptions& options) {
-  return dataset_catalog().get(name).make(options);
+  return find_dataset(name).make(options);
+}
+
+std::vector<std::string> class_names_of(const std::string& name, const Dataset& dataset) {
+  if (const auto* folder = dynamic_cast<const ImageFolder*>(&dataset)) return folder->class_names();
+  return find_dataset(name).metadata.class_names;
 }
 
 }  // namespace treadle

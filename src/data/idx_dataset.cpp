@@ -184,11 +184,11 @@ Sample IdxDataset::get(std::int64_t index, Rng&) const {
   return {{"image", std::move(image)}, {"label", labels_.const_data_ptr<std::uint8_t>()[index]}};
 }
 
-std::optional<Dict> IdxDataset::get_batch(std::span<const std::int64_t> indices) const {
+std::optional<Dict> IdxDataset::get_batch(std::span<const std::int64_t> indices, BatchMemory* memory) const {
   const auto count = static_cast<std::int64_t>(indices.size());
   const std::int64_t height = images_.size(1), width = images_.size(2);
   const auto bytes = static_cast<std::size_t>(height * width);
-  at::Tensor images = at::empty({count, 1, height, width}, at::kByte);
+  at::Tensor images = empty_in(memory, {count, 1, height, width}, at::kByte);
   at::Tensor labels = at::empty({count}, at::kLong);
   auto* image = images.mutable_data_ptr<std::uint8_t>();
   auto* label = labels.mutable_data_ptr<std::int64_t>();
@@ -199,6 +199,16 @@ std::optional<Dict> IdxDataset::get_batch(std::span<const std::int64_t> indices)
     image += bytes;
   }
   return Dict{{"image", images}, {"label", labels}};
+}
+
+std::optional<std::int64_t> IdxDataset::label(std::int64_t index) const {
+  check_index(index, size());
+  return labels_.const_data_ptr<std::uint8_t>()[index];
+}
+
+std::optional<ImageSize> IdxDataset::image_size(std::int64_t index) const {
+  check_index(index, size());
+  return ImageSize{images_.size(1), images_.size(2)};
 }
 
 }  // namespace treadle

@@ -3,12 +3,13 @@
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+
 namespace treadle {
 
-LoaderWorkers::LoaderWorkers(int count) : running_(static_cast<std::size_t>(count)) {
-  threads_.reserve(running_.size());
+LoaderWorkers::LoaderWorkers(int count) {
   try {
-    for (std::size_t i = 0; i < running_.size(); ++i) threads_.emplace_back([this, i] { work(i); });
+    resize(count);
   } catch (...) {  // the system has no thread left: those that did start must not outlive this object
     stop_all();
     throw;
@@ -21,10 +22,27 @@ void LoaderWorkers::stop_all() {
   cancel_all();
   {
     std::lock_guard lock(mutex_);
-    stop_ = true;
+    wanted_ = 0;
   }
   submitted_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  for (Worker& worker : workers_) {
+    if (worker.thread.joinable()) worker.thread.join();
+  }
+}
+
+void LoaderWorkers::resize(int count) {
+  std::unique_lock lock(mutex_);
+  wanted_ = static_cast<std::size_t>(count);
+  while (workers_.size() < wanted_) workers_.emplace_back();
+  for (std::size_t i = 0; i < wanted_; ++i) {
+    Worker& worker = workers_[i];
+    if (worker.alive) continue;                          // one that was to go and has not gone yet stays
+    if (worker.thread.joinable()) worker.thread.join();  // it has left its loop
+    worker.thread = std::thread([this, i] { work(i); });
+    worker.alive = true;
+  }
+  lock.unlock();
+  submitted_.notify_all();
 }
 
 void LoaderWorkers::submit(std::shared_ptr<Task> task) {
@@ -43,24 +61,38 @@ void LoaderWorkers::wait(const Task& task) {
 void LoaderWorkers::cancel_all() {
   std::lock_guard lock(mutex_);
   waiting_.clear();
-  for (const auto& task : running_) {
-    if (task) task->cancel();
+  for (const Worker& worker : workers_) {
+    if (worker.running) worker.running->cancel();
   }
+}
+
+void LoaderWorkers::wait_until_idle() {
+  std::unique_lock lock(mutex_);
+  finished_.wait(lock, [&] {
+    return waiting_.empty() &&
+           std::none_of(workers_.begin(), workers_.end(), [](const Worker& w) { return w.running != nullptr; });
+  });
 }
 
 void LoaderWorkers::work(std::size_t self) {
   use_one_thread_for_math();
   std::unique_lock lock(mutex_);
+  Worker& own = workers_[self];
   for (;;) {
-    submitted_.wait(lock, [&] { return stop_ || !waiting_.empty(); });
-    if (stop_) return;
-    std::shared_ptr<Task> task = running_[self] = std::move(waiting_.front());
+    submitted_.wait(lock, [&] { return self >= wanted_ || !waiting_.empty(); });
+    if (self >= wanted_) {
+      own.alive = false;
+      // The wake-up of a task may have come to this thread.
+      if (!waiting_.empty()) submitted_.notify_one();
+      return;
+    }
+    std::shared_ptr<Task> task = own.running = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    task->run();
+    task->run(static_cast<int>(self));
     lock.lock();
     task->done_ = true;
-    running_[self].reset();
+    own.running.reset();
     finished_.notify_one();
     lock.unlock();
     task.reset();  // a dropped batch frees its memory here, while nobody waits for the lock

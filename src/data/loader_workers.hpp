@@ -10,14 +10,15 @@
 
 namespace treadle {
 
-/// Threads that run tasks in the order of their submission. `submit` and `wait` belong to one thread.
+/// Threads that run tasks in the order of their submission. All functions belong to one thread.
 class LoaderWorkers {
  public:
-  /// One piece of work. `run` must not throw, and comes soon to its end after `cancel`, which any thread may call.
+  /// One piece of work. `run` must not throw, and comes soon to its end after `cancel`, which any thread may call. `worker` is
+  /// the number of the thread.
   class Task {
    public:
     virtual ~Task() = default;
-    virtual void run() noexcept = 0;
+    virtual void run(int worker) noexcept = 0;
     virtual void cancel() noexcept = 0;
 
    private:
@@ -36,8 +37,17 @@ class LoaderWorkers {
   void wait(const Task& task);
   /// Cancels every submitted task that is not done, and forgets those that have not begun.
   void cancel_all();
+  /// Returns when no task runs and none waits.
+  void wait_until_idle();
+  /// From now on `count` threads, at least one. A thread that goes finishes its task first; nobody waits for it.
+  void resize(int count);
 
  private:
+  struct Worker {
+    std::thread thread;
+    std::shared_ptr<Task> running;  // null when it is idle
+    bool alive = false;
+  };
   void work(std::size_t self);
   void stop_all();
 
@@ -45,9 +55,8 @@ class LoaderWorkers {
   std::condition_variable submitted_;
   std::condition_variable finished_;
   std::deque<std::shared_ptr<Task>> waiting_;
-  std::vector<std::shared_ptr<Task>> running_;  // one per thread, null when it is idle
-  bool stop_ = false;
-  std::vector<std::thread> threads_;
+  std::deque<Worker> workers_;  // its elements never move
+  std::size_t wanted_ = 0;      // those beyond it go
 };
 
 /// Makes parallel regions of LibTorch that this thread enters run on this thread alone.

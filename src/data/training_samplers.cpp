@@ -3,8 +3,10 @@
 #include <treadle/data/training_samplers.hpp>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/multinomial.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randperm.h>
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -188,6 +190,48 @@ std::vector<std::int64_t> RepeatFactorTrainingSampler::draw_epoch(at::Generator&
     }
   }
   return shuffle_ ? shuffled(indices, generator) : indices;
+}
+
+namespace {
+
+at::Tensor checked_weights(const std::vector<double>& weights, std::int64_t samples_per_epoch, bool replacement) {
+  constexpr std::size_t most = std::size_t{1} << 24;
+  if (weights.size() > most)
+    throw ConfigError(fmt::format("a WeightedTrainingSampler takes at most {} weights, found {}", most, weights.size()),
+                      "weights");
+  std::int64_t positive = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    if (!std::isfinite(weights[i]) || weights[i] < 0)
+      throw ConfigError(fmt::format("weight {} must be finite and at least 0, found {}", i, weights[i]), "weights");
+    if (weights[i] > 0) ++positive;
+  }
+  if (positive == 0) throw ConfigError("all weights are 0: no sample would ever be drawn", "weights");
+  if (samples_per_epoch < 0 || (!replacement && samples_per_epoch > positive)) {
+    throw ConfigError(fmt::format("WeightedSamplerOptions.samples_per_epoch must be at least 0, and without replacement at most "
+                                  "{}, the number of positive weights; found {}",
+                                  positive, samples_per_epoch),
+                      "WeightedSamplerOptions.samples_per_epoch");
+  }
+  return at::tensor(weights, at::kDouble);
+}
+
+std::int64_t epoch_length(std::int64_t wanted, const std::vector<double>& weights) {
+  return wanted != 0 ? wanted : static_cast<std::int64_t>(weights.size());
+}
+
+}  // namespace
+
+WeightedTrainingSampler::WeightedTrainingSampler(const std::vector<double>& weights, const WeightedSamplerOptions& options,
+                                                 std::shared_ptr<Group> group)
+    : EpochSampler("WeightedTrainingSampler", static_cast<std::int64_t>(weights.size()), options.seed, std::move(group)),
+      weights_(checked_weights(weights, epoch_length(options.samples_per_epoch, weights), options.replacement)),
+      samples_per_epoch_(epoch_length(options.samples_per_epoch, weights)),
+      replacement_(options.replacement) {}
+
+std::vector<std::int64_t> WeightedTrainingSampler::draw_epoch(at::Generator& generator) const {
+  const at::Tensor drawn = at::multinomial(weights_, samples_per_epoch_, replacement_, generator);
+  const auto* begin = drawn.const_data_ptr<std::int64_t>();
+  return {begin, begin + samples_per_epoch_};
 }
 
 }  // namespace treadle

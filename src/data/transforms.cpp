@@ -1,8 +1,10 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/data/transforms.hpp>
 
+#include <ATen/ops/_upsample_bilinear2d_aa.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
@@ -22,6 +24,22 @@ at::Tensor image_of(const Sample& sample, const std::string& field) {
     throw FormatError(fmt::format("the field \"{}\" must be a tensor of shape (C, H, W), found {}", field, describe(*value)));
   }
   return value->as_tensor().contiguous();
+}
+
+/// Replaces the boxes of a sample, if it has any, by what `move` makes of the columns x0, y0, x1, y1.
+template <class Move>
+void move_boxes(Sample& sample, const std::string& field, const Move& move) {
+  const Value* value = sample.find(field);
+  if (!value) return;
+  if (!value->is(Value::Type::tensor) || value->as_tensor().dim() != 2 || value->as_tensor().size(1) != 4) {
+    throw FormatError(fmt::format("the field \"{}\" must be a tensor of shape (N, 4), found {}", field, describe(*value)));
+  }
+  const at::Tensor& boxes = value->as_tensor();
+  const at::Tensor corners = boxes.is_floating_point() ? boxes : boxes.to(at::kFloat);
+  std::vector<at::Tensor> columns;
+  for (std::int64_t i = 0; i < 4; ++i) columns.push_back(corners.select(1, i));
+  move(columns);
+  sample.set(field, at::stack(columns, 1));
 }
 
 template <class Element>
@@ -102,7 +120,13 @@ Transform random_flip(RandomFlipOptions options) {
   validate(options);
   return [options = std::move(options)](Sample sample, Rng& rng) {
     const at::Tensor image = image_of(sample, options.field);
-    if (rng.chance(options.probability)) sample.set(options.field, mirrored(image));
+    if (!rng.chance(options.probability)) return sample;
+    sample.set(options.field, mirrored(image));
+    move_boxes(sample, options.boxes, [width = static_cast<double>(image.size(2))](std::vector<at::Tensor>& corners) {
+      const at::Tensor left = corners[2].neg().add(width);
+      corners[2] = corners[0].neg().add(width);
+      corners[0] = left;
+    });
     return sample;
   };
 }
@@ -126,6 +150,128 @@ Transform random_crop(RandomCropOptions options) {
     const auto top = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(rows))) - options.padding;
     const auto left = static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(columns))) - options.padding;
     sample.set(options.field, window(image, top, left, options));
+    move_boxes(sample, options.boxes, [&](std::vector<at::Tensor>& corners) {
+      for (std::size_t i : {0u, 2u}) corners[i] = corners[i].sub(left).clamp(0, options.width);
+      for (std::size_t i : {1u, 3u}) corners[i] = corners[i].sub(top).clamp(0, options.height);
+    });
+    return sample;
+  };
+}
+
+void validate(const ResizeShortestEdgeOptions& options) {
+  if (options.sizes.empty() || (options.range && options.sizes.size() != 2)) {
+    throw ConfigError(
+        fmt::format("ResizeShortestEdgeOptions.sizes must hold {}, found {}",
+                    options.range ? "the least and the greatest length" : "at least one length", options.sizes.size()),
+        "ResizeShortestEdgeOptions.sizes");
+  }
+  for (std::int64_t size : options.sizes)
+    require(size >= 1, "ResizeShortestEdgeOptions.sizes", "at least 1", static_cast<double>(size));
+  if (options.range) {
+    require(options.sizes[0] <= options.sizes[1], "ResizeShortestEdgeOptions.sizes", "in ascending order",
+            static_cast<double>(options.sizes[1]));
+  }
+  require(options.max_size >= 0, "ResizeShortestEdgeOptions.max_size", "at least 0", static_cast<double>(options.max_size));
+}
+
+ImageSize shortest_edge_size(ImageSize from, std::int64_t size, std::int64_t max_size) {
+  const auto height = static_cast<double>(from.height), width = static_cast<double>(from.width);
+  const double scale = static_cast<double>(size) / std::min(height, width);
+  double new_height = from.height < from.width ? static_cast<double>(size) : scale * height;
+  double new_width = from.height < from.width ? scale * width : static_cast<double>(size);
+  const double longer = std::max(new_height, new_width);
+  if (max_size > 0 && longer > static_cast<double>(max_size)) {
+    const double shrink = static_cast<double>(max_size) / longer;
+    new_height *= shrink;
+    new_width *= shrink;
+  }
+  const auto pixels = [](double side) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(side + 0.5)); };
+  return {pixels(new_height), pixels(new_width)};
+}
+
+namespace {
+
+/// An image of any kind at another size.
+at::Tensor resized(const at::Tensor& image, ImageSize to) {
+  if (image.size(1) == to.height && image.size(2) == to.width) return image;
+  const at::ScalarType type = image.scalar_type();
+  const bool own_type = type == at::kByte || at::isFloatingType(type);
+  const at::Tensor pixels = own_type ? image : image.to(at::kFloat);
+  const at::Tensor result =
+      at::_upsample_bilinear2d_aa(pixels.unsqueeze(0), {to.height, to.width}, false, std::nullopt, std::nullopt).squeeze(0);
+  return own_type ? result.contiguous() : result.round().to(type);
+}
+
+}  // namespace
+
+Transform resize_shortest_edge(ResizeShortestEdgeOptions options) {
+  validate(options);
+  return [options = std::move(options)](Sample sample, Rng& rng) {
+    const at::Tensor image = image_of(sample, options.field);
+    const std::int64_t count =
+        options.range ? options.sizes[1] - options.sizes[0] + 1 : static_cast<std::int64_t>(options.sizes.size());
+    const std::uint64_t drawn = rng.below(static_cast<std::uint64_t>(count));
+    const std::int64_t size = options.range ? options.sizes[0] + static_cast<std::int64_t>(drawn) : options.sizes[drawn];
+    const ImageSize from{image.size(1), image.size(2)};
+    if (from.height < 1 || from.width < 1) throw FormatError("an image without pixels cannot be resized");
+    const ImageSize to = shortest_edge_size(from, size, options.max_size);
+    sample.set(options.field, resized(image, to));
+    move_boxes(sample, options.boxes, [&](std::vector<at::Tensor>& corners) {
+      const double across = static_cast<double>(to.width) / static_cast<double>(from.width);
+      const double down = static_cast<double>(to.height) / static_cast<double>(from.height);
+      for (std::size_t i : {0u, 2u}) corners[i] = corners[i].mul(across);
+      for (std::size_t i : {1u, 3u}) corners[i] = corners[i].mul(down);
+    });
+    return sample;
+  };
+}
+
+void validate(const ColorJitterOptions& options) {
+  const auto check = [](const char* key, double value) { require(std::isfinite(value) && value >= 0, key, "at least 0", value); };
+  check("ColorJitterOptions.brightness", options.brightness);
+  check("ColorJitterOptions.contrast", options.contrast);
+  check("ColorJitterOptions.saturation", options.saturation);
+}
+
+namespace {
+
+at::Tensor grey_of(const at::Tensor& image) {
+  if (image.size(0) == 1) return image;
+  return image[0].mul(0.2989).add_(image[1], 0.587).add_(image[2], 0.114).unsqueeze(0);
+}
+
+/// `factor * image + (1 - factor) * other`, within what the image's type holds.
+at::Tensor mix(const at::Tensor& image, const at::Tensor& other, double factor, double most) {
+  return image.mul(factor).add_(other, 1 - factor).clamp_(0, most);
+}
+
+at::Tensor jittered(at::Tensor image, double brightness, double contrast, double saturation, double most) {
+  if (brightness != 1) image = image.mul(brightness).clamp_(0, most);
+  if (contrast != 1) image = mix(image, grey_of(image).mean(), contrast, most);
+  if (saturation != 1 && image.size(0) == 3) image = mix(image, grey_of(image), saturation, most);
+  return image;
+}
+
+}  // namespace
+
+Transform color_jitter(ColorJitterOptions options) {
+  validate(options);
+  return [options = std::move(options)](Sample sample, Rng& rng) {
+    const at::Tensor image = image_of(sample, options.field);
+    if (image.size(0) != 1 && image.size(0) != 3)
+      throw FormatError(fmt::format("an image must have 1 or 3 channels for color_jitter, found {}", image.size(0)));
+    const bool bytes = image.scalar_type() == at::kByte;
+    if (!bytes && !image.is_floating_point())
+      throw FormatError(fmt::format("color_jitter needs a uint8 or floating-point image, found {}", describe(image)));
+    const auto factor = [&](double strength) {
+      const double drawn = rng.uniform(std::max(0.0, 1 - strength), 1 + strength);
+      return strength == 0 ? 1.0 : drawn;
+    };
+    const double brightness = factor(options.brightness), contrast = factor(options.contrast),
+                 saturation = factor(options.saturation);
+    if (brightness == 1 && contrast == 1 && saturation == 1) return sample;
+    const at::Tensor changed = jittered(bytes ? image.to(at::kFloat) : image, brightness, contrast, saturation, bytes ? 255 : 1);
+    sample.set(options.field, bytes ? changed.round().to(at::kByte) : changed);
     return sample;
   };
 }

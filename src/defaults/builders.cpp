@@ -11,6 +11,7 @@
 #include <treadle/hooks.hpp>
 #include <treadle/models/model_registry.hpp>
 
+#include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
 #include <filesystem>
@@ -52,7 +53,7 @@ std::shared_ptr<Model> build_model(const Config& config) {
 /// The data set `name`, which stands under `key` of the config: an unknown one is said with file and line.
 std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::string& key, const std::string& name) {
   try {
-    dataset_catalog().get(name);
+    find_dataset(name);
   } catch (const ConfigError& error) {
     config.fail(key, error.what());
   }
@@ -61,10 +62,13 @@ std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::str
 
 std::unique_ptr<BatchSource> build_train_source(const Config& config, std::shared_ptr<Group> group) {
   const auto names = config.get_strings("DATASETS.TRAIN");
-  if (names.size() != 1) config.fail("DATASETS.TRAIN", "this version trains on exactly one data set");
+  if (names.empty()) config.fail("DATASETS.TRAIN", "there is nothing to train on");
   TrainLoaderOptions options = train_loader_options(config);
-  options.name = names.front();
-  auto dataset = open_dataset(config, "DATASETS.TRAIN", names.front());
+  options.name = names.size() == 1 ? names.front() : fmt::format("{} and {} more", names.front(), names.size() - 1);
+  if (const c10::Device device = device_option(config, group->get_local_rank()); !device.is_cpu()) options.device = device;
+  std::vector<std::shared_ptr<const Dataset>> parts;
+  for (const std::string& name : names) parts.push_back(open_dataset(config, "DATASETS.TRAIN", name));
+  std::shared_ptr<const Dataset> dataset = parts.size() == 1 ? parts.front() : std::make_shared<ConcatDataset>(std::move(parts));
   return with_keys(config, {{"TrainLoaderOptions.total_batch_size", "SOLVER.IMS_PER_BATCH"}},
                    [&] { return build_train_loader(std::move(dataset), options, std::move(group)); });
 }
@@ -126,6 +130,7 @@ std::vector<std::unique_ptr<HookBase>> build_hooks(DefaultTrainer& trainer) {
   const Config& config = trainer.config();
   std::vector<std::unique_ptr<HookBase>> list;
   list.push_back(std::make_unique<hooks::IterationTimer>());
+  if (config.get_bool("TREADLE.DATALOADER.TIMES")) list.push_back(std::make_unique<hooks::LoaderTimer>(trainer.train_source()));
   list.push_back(std::make_unique<hooks::LRScheduler>(trainer.optimizer(), trainer.lr_scheduler()));
   add_measuring_hooks(config, list);
   const hooks::Scope scope = add_statistics_hooks(trainer, list);

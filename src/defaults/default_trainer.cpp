@@ -28,6 +28,8 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   }
   // Data comes first: a missing file is said before a large model is built.
   train_source_ = builders_.train_loader(config_, shared);
+  apply_max_epochs(config_, *train_source_);
+  config_.freeze();
   tester_ = std::make_unique<Tester>(config_, shared, builders_);
   model_ = builders_.model(config_);
   model_->to(device_option(config_, shared->get_local_rank()));

@@ -109,9 +109,6 @@ void refuse_unsupported(const Config& config) {
     if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
   }
   if (config.get_int("VIS_PERIOD") != 0) config.fail("VIS_PERIOD", "this version draws no training data; set it to 0");
-  if (config.get_string("DATALOADER.SAMPLER_TRAIN") != "TrainingSampler") {
-    config.fail("DATALOADER.SAMPLER_TRAIN", "this version has \"TrainingSampler\" only");
-  }
 }
 
 }  // namespace treadle

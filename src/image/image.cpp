@@ -44,27 +44,47 @@ const std::uint8_t* Image::at(std::int64_t row, std::int64_t column) const {
 }
 
 void validate(const DecodeOptions& options) {
-  if (options.max_pixels >= 1) return;
-  throw ConfigError(fmt::format("DecodeOptions.max_pixels must be at least 1, found {}", options.max_pixels),
-                    "DecodeOptions.max_pixels");
+  if (options.max_pixels < 1) {
+    throw ConfigError(fmt::format("DecodeOptions.max_pixels must be at least 1, found {}", options.max_pixels),
+                      "DecodeOptions.max_pixels");
+  }
+  if (options.least_side < 0) {
+    throw ConfigError(fmt::format("DecodeOptions.least_side must be at least 0, found {}", options.least_side),
+                      "DecodeOptions.least_side");
+  }
 }
 
-Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options,
-                 const std::filesystem::path& source) {
+void check_image_size(std::uint64_t height, std::uint64_t width, const DecodeOptions& options,
+                      const std::filesystem::path& source) {
   const auto most = static_cast<std::uint64_t>(options.max_pixels);
   if (height == 0 || width == 0 || height > most / width) {
     throw FormatError(
         fmt::format("the picture is said to have {} x {} pixels; between 1 and {} are allowed", height, width, most), source);
   }
+}
+
+Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options,
+                 const std::filesystem::path& source) {
+  check_image_size(height, width, options, source);
   return Image(at::empty({static_cast<std::int64_t>(height), static_cast<std::int64_t>(width), channels}, at::kByte));
 }
 
+namespace {
+
+enum class Format { png, jpeg };
+
+Format format_of(std::string_view bytes, const std::filesystem::path& source) {
+  using namespace std::string_view_literals;
+  if (bytes.starts_with("\x89PNG\r\n\x1a\n"sv)) return Format::png;
+  if (bytes.starts_with("\xff\xd8\xff"sv)) return Format::jpeg;
+  throw FormatError(bytes.empty() ? "the file is empty" : "neither a PNG nor a JPEG file", source, 0);
+}
+
+}  // namespace
+
 Image decode_image(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
   validate(options);
-  using namespace std::string_view_literals;
-  if (bytes.starts_with("\x89PNG\r\n\x1a\n"sv)) return decode_png(bytes, options, source);
-  if (bytes.starts_with("\xff\xd8\xff"sv)) return decode_jpeg(bytes, options, source);
-  throw FormatError(bytes.empty() ? "the file is empty" : "neither a PNG nor a JPEG file", source, 0);
+  return format_of(bytes, source) == Format::png ? decode_png(bytes, options, source) : decode_jpeg(bytes, options, source);
 }
 
 namespace {
@@ -77,13 +97,15 @@ struct Descriptor {
   }
 };
 
-std::string read_file(const std::filesystem::path& path) {
+/// The first `most` bytes of a file, or all.
+std::string read_file(const std::filesystem::path& path, std::size_t most = std::string::npos) {
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.number < 0) throw IoError("open", path, errno);
   std::string bytes;
   for (;;) {
     const std::size_t size = bytes.size();
-    bytes.resize(size + (1 << 20));
+    if (size >= most) return bytes;
+    bytes.resize(size + std::min<std::size_t>(1 << 20, most - size));
     const ssize_t got = ::read(file.number, bytes.data() + size, bytes.size() - size);
     if (got < 0 && errno != EINTR) throw IoError("read", path, errno);
     bytes.resize(size + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
@@ -108,6 +130,20 @@ void write_file(const std::filesystem::path& path, const std::string& bytes) {
 Image load_image(const std::filesystem::path& path, const DecodeOptions& options) {
   validate(options);
   return decode_image(read_file(path), options, path);
+}
+
+ImageSize read_image_size(const std::filesystem::path& path) {
+  const auto size_of = [&](const std::string& bytes) {
+    return format_of(bytes, path) == Format::png ? png_size(bytes, path) : jpeg_size(bytes, path);
+  };
+  constexpr std::size_t usual_head = 1 << 16;
+  const std::string head = read_file(path, usual_head);
+  try {
+    return size_of(head);
+  } catch (const FormatError&) {
+    if (head.size() < usual_head) throw;
+  }
+  return size_of(read_file(path));
 }
 
 void save_png(const Image& image, const std::filesystem::path& path) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "image/codecs.hpp"
+#include "image/exif.hpp"
 
 namespace treadle {
 
@@ -35,18 +36,38 @@ class JpegDecoder {
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  void read_header(ColourMode mode) {
+  void read_header(ColourMode mode, std::int64_t least_side) {
     if (setjmp(errors_.back)) fail();
+    jpeg_save_markers(&info_, JPEG_APP0 + 1, 0xffff);
     jpeg_mem_src(&info_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
     jpeg_read_header(&info_, TRUE);
     const bool grey = mode == ColourMode::grey || (mode == ColourMode::as_stored && info_.num_components == 1);
     info_.out_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
     info_.dct_method = JDCT_ISLOW;
+    info_.scale_num = 1;
+    info_.scale_denom = least_side < 1 ? 1 : 8;
+    const JDIMENSION side = std::min(info_.image_height, info_.image_width);
+    while (info_.scale_denom > 1 && (side + info_.scale_denom - 1) / info_.scale_denom < least_side) info_.scale_denom /= 2;
+    jpeg_calc_output_dimensions(&info_);
   }
 
+  /// As stored in the file.
   std::uint64_t height() const { return info_.image_height; }
   std::uint64_t width() const { return info_.image_width; }
+  /// As decoded.
+  std::uint64_t output_height() const { return info_.output_height; }
+  std::uint64_t output_width() const { return info_.output_width; }
   int channels() const { return info_.out_color_space == JCS_GRAYSCALE ? 1 : 3; }
+
+  /// Before `read_pixels`, behind which libjpeg keeps no marker.
+  int orientation() const {
+    using namespace std::string_view_literals;
+    for (const jpeg_marker_struct* marker = info_.marker_list; marker != nullptr; marker = marker->next) {
+      const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
+      if (data.starts_with("Exif\0\0"sv)) return exif_orientation(data.substr(6));
+    }
+    return 1;
+  }
 
   void read_pixels(Image& image) {
     rows_.resize(static_cast<std::size_t>(image.height()));
@@ -88,10 +109,19 @@ class JpegDecoder {
 
 Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
   JpegDecoder decoder(bytes, source);
-  decoder.read_header(options.mode);
-  Image image = make_image(decoder.height(), decoder.width(), decoder.channels(), options, source);
+  decoder.read_header(options.mode, options.least_side);
+  check_image_size(decoder.height(), decoder.width(), options, source);
+  Image image = make_image(decoder.output_height(), decoder.output_width(), decoder.channels(), options, source);
+  const int orientation = options.apply_orientation ? decoder.orientation() : 1;
   decoder.read_pixels(image);
-  return image;
+  return oriented(image, orientation);
+}
+
+ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source) {
+  JpegDecoder decoder(bytes, source);
+  decoder.read_header(ColourMode::as_stored, 0);
+  const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
+  return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }
 
 }  // namespace treadle

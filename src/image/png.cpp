@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "image/codecs.hpp"
+#include "image/exif.hpp"
 
 namespace treadle {
 
@@ -59,6 +60,14 @@ class PngDecoder {
   std::uint64_t width() const { return png_get_image_width(png_, info_); }
   int channels() const { return png_get_channels(png_, info_); }
 
+  /// Of the chunk eXIf, which may stand behind the pixels too.
+  int orientation() const {
+    png_uint_32 size = 0;
+    png_bytep data = nullptr;
+    if (png_get_eXIf_1(png_, info_, &size, &data) == 0) return 1;
+    return exif_orientation({reinterpret_cast<const char*>(data), size});
+  }
+
   void read_pixels(Image& image) {
     rows_.resize(static_cast<std::size_t>(image.height()));
     for (std::int64_t row = 0; row < image.height(); ++row) rows_[static_cast<std::size_t>(row)] = image.at(row, 0);
@@ -77,7 +86,7 @@ class PngDecoder {
   void read_rows() {
     if (setjmp(png_jmpbuf(png_))) fail();
     png_read_image(png_, rows_.data());
-    png_read_end(png_, nullptr);
+    png_read_end(png_, info_);
   }
 
   [[noreturn]] void fail() { throw FormatError(std::string("the PNG data is damaged: ") + message_, source_, offset_); }
@@ -158,7 +167,14 @@ Image decode_png(std::string_view bytes, const DecodeOptions& options, const std
   decoder.read_header(options.mode);
   Image image = make_image(decoder.height(), decoder.width(), decoder.channels(), options, source);
   decoder.read_pixels(image);
-  return image;
+  return options.apply_orientation ? oriented(image, decoder.orientation()) : image;
+}
+
+ImageSize png_size(std::string_view bytes, const std::filesystem::path& source) {
+  PngDecoder decoder(bytes, source);
+  decoder.read_header(ColourMode::as_stored);
+  const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
+  return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }
 
 std::string encode_png(const Image& image) {

@@ -81,7 +81,7 @@ TEST(DataLoader, TheSameBytesForAnyNumberOfWorkersAndPrefetch) {
   };
   for (bool finite : {false, true}) {
     const List expected = run(0, 1, finite);
-    for (int workers : {1, 2, 7}) {
+    for (int workers : {1, 2, 7, auto_workers}) {
       for (int prefetch = 1; prefetch <= 8; ++prefetch)
         EXPECT_TRUE(identical(run(workers, prefetch, finite), expected)) << workers << prefetch;
     }
@@ -378,12 +378,15 @@ TEST(DataLoader, ValidatesItsOptions) {
     return std::string("none");
   };
   EXPECT_EQ(key({.batch_size = 0}), "DataLoaderOptions.batch_size");
-  EXPECT_EQ(key({.num_workers = -1}), "DataLoaderOptions.num_workers");
+  EXPECT_EQ(key({.num_workers = -2}), "DataLoaderOptions.num_workers");
   EXPECT_EQ(key({.prefetch = 0}), "DataLoaderOptions.prefetch");
   EXPECT_EQ(key({}), "none");
   EXPECT_THROW(DataLoader(numbers(1), sequence(1), {.batch_size = 0}), ConfigError);
   EXPECT_THROW(DataLoader(nullptr, sequence(1), {}), ConfigError);
-  EXPECT_THROW(DataLoader(numbers(1), nullptr, {}), ConfigError);
+  EXPECT_THROW(DataLoader(numbers(1), std::unique_ptr<Sampler>(), {}), ConfigError);
+  EXPECT_THROW(DataLoader(numbers(1), std::unique_ptr<BatchSampler>(), {}), ConfigError);
+  EXPECT_EQ(key({.num_workers = auto_workers}), "none");
+  EXPECT_EQ(key({.max_skipped = -1}), "DataLoaderOptions.max_skipped");
 }
 
 }  // namespace

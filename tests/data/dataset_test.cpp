@@ -1,6 +1,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/data/data_loader.hpp>
-#include <treadle/data/dataset.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
@@ -50,6 +50,34 @@ TEST(SubsetDataset, GivesTheSamplesItWasTold) {
   EXPECT_THROW(SubsetDataset(numbers(), {4}), ConfigError);
   EXPECT_THROW(SubsetDataset(numbers(), {-1}), ConfigError);
   EXPECT_THROW(SubsetDataset(nullptr, {}), ConfigError);
+}
+
+TEST(ConcatDataset, PutsOneBehindTheOther) {
+  const auto empty = std::make_shared<SubsetDataset>(numbers(), std::vector<std::int64_t>{});
+  const auto two = std::make_shared<SubsetDataset>(numbers(), std::vector<std::int64_t>{3, 1});
+  const ConcatDataset joined({two, empty, numbers()});
+  ASSERT_EQ(joined.size(), 6);
+  Rng rng;
+  std::vector<std::int64_t> labels, told;
+  for (std::int64_t i = 0; i < 6; ++i) {
+    labels.push_back(joined.get(i, rng).at("label").as_tensor().item<std::int64_t>());
+    told.push_back(joined.label(i).value());
+  }
+  EXPECT_EQ(labels, (std::vector<std::int64_t>{6, 8, 9, 8, 7, 6}));
+  EXPECT_EQ(told, labels);
+  for (std::int64_t index : {-1, 6}) EXPECT_THROW(joined.get(index, rng), Error);
+  EXPECT_EQ(joined.image_size(0), std::nullopt);
+  EXPECT_THROW(ConcatDataset({}), ConfigError);
+  EXPECT_THROW(ConcatDataset({numbers(), nullptr}), ConfigError);
+}
+
+TEST(Dataset, TellsLabelsWithoutMakingSamples) {
+  EXPECT_EQ(numbers()->label(2), 7);
+  EXPECT_EQ(SubsetDataset(numbers(), {3}).label(0), 6);
+  const MapDataset mapped(numbers(), [](Sample sample, Rng&) { return sample; });
+  EXPECT_EQ(mapped.label(0), 9);
+  EXPECT_EQ(TensorDataset({{"x", at::zeros({2})}}).label(0), std::nullopt);
+  EXPECT_EQ(TensorDataset({{"label", at::zeros({2})}}).label(0), std::nullopt) << "not an integer";
 }
 
 TEST(MapDataset, TransformsEachSampleWithItsRng) {

@@ -1,5 +1,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/data/data_loader.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 #include <treadle/data/idx_dataset.hpp>
 
 #include <gtest/gtest.h>
@@ -155,6 +156,8 @@ TEST_F(IdxFiles, TheDataSetPairsImagesAndLabels) {
   EXPECT_EQ(sample.at("image").as_tensor().scalar_type(), at::kByte);
   EXPECT_EQ(sample.at("image").as_tensor().flatten()[1].item<int>(), 3);
   EXPECT_EQ(sample.at("label").as_int(), 0);
+  EXPECT_EQ(dataset.label(1), 0);
+  EXPECT_EQ(dataset.image_size(1), (ImageSize{1, 2}));
   std::vector<std::int64_t> indices = {2, 0, 2};
   std::vector<Sample> samples;
   for (std::int64_t index : indices) samples.push_back(dataset.get(index, rng));

@@ -3,7 +3,9 @@
 
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+
 #include <rapidcheck/gtest.h>
+#include <cmath>
 
 #include <algorithm>
 #include <cmath>
@@ -182,6 +184,36 @@ TEST(RepeatFactors, RareCategoriesRepeat) {
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0), (std::vector<float>{1, 1, 1, 2}));
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0, false), (std::vector<float>{1, 1, 1, 4}));
   EXPECT_THROW(repeat_factors_from_category_frequency(images, -1.0), ConfigError);
+}
+
+// Computed by torch.utils.data.WeightedRandomSampler of PyTorch 2.13.0 with one generator of seed 11, three epochs each.
+TEST(WeightedTrainingSampler, EqualsPython) {
+  const std::vector<double> weights{0.1, 2.0, 0.0, 0.7, 1.3, 0.4};
+  const auto draw = [&](WeightedSamplerOptions options, int count) {
+    options.seed = 11;
+    WeightedTrainingSampler sampler(weights, options, nullptr);
+    std::vector<std::int64_t> indices;
+    for (int i = 0; i < count; ++i) indices.push_back(*sampler.next());
+    return indices;
+  };
+  EXPECT_EQ(draw({.samples_per_epoch = 8}, 24),
+            (std::vector<std::int64_t>{1, 4, 4, 4, 3, 1, 1, 1, 4, 1, 5, 4, 4, 1, 1, 0, 5, 1, 5, 1, 1, 4, 4, 4}));
+  EXPECT_EQ(draw({.samples_per_epoch = 4, .replacement = false}, 12),
+            (std::vector<std::int64_t>{5, 4, 1, 3, 1, 3, 0, 4, 3, 5, 1, 4}));
+  EXPECT_EQ(draw({}, 6), (draw({.samples_per_epoch = 6}, 6)));
+}
+
+TEST(WeightedTrainingSampler, RefusesWeightsThatDrawNothing) {
+  const auto make = [](const std::vector<double>& weights, WeightedSamplerOptions options = {}) {
+    WeightedTrainingSampler sampler(weights, options, nullptr);
+  };
+  EXPECT_THROW(make({}), ConfigError);
+  EXPECT_THROW(make({0, 0}), ConfigError);
+  EXPECT_THROW(make({1, -1}), ConfigError);
+  EXPECT_THROW(make({1, std::nan("")}), ConfigError);
+  EXPECT_THROW(make({1, 0}, {.samples_per_epoch = 2, .replacement = false}), ConfigError);
+  EXPECT_THROW(make({1, 0}, {.replacement = false}), ConfigError);
+  EXPECT_THROW(make({1}, {.samples_per_epoch = -1}), ConfigError);
 }
 
 }  // namespace

@@ -5,9 +5,12 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/flip.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -124,6 +127,172 @@ TEST(Transforms, NameTheOptionThatIsOutOfRange) {
   EXPECT_EQ(key(NormalizeOptions{.mean = {1}, .std = {0}}), "NormalizeOptions.std");
   EXPECT_EQ(key(NormalizeOptions{.mean = {INFINITY}, .std = {1}}), "NormalizeOptions.mean");
   EXPECT_EQ(key(RandomFlipOptions{}), "none");
+}
+
+Sample with_boxes(const at::Tensor& pixels, const at::Tensor& boxes) { return {{"image", pixels}, {"boxes", boxes}}; }
+
+/// An image that is 1 inside a box and 0 outside, of which the box can be found again.
+at::Tensor painted(std::int64_t height, std::int64_t width, const std::vector<std::int64_t>& box) {
+  at::Tensor pixels = at::zeros({1, height, width});
+  pixels.slice(1, box[1], box[3]).slice(2, box[0], box[2]).fill_(1);
+  return pixels;
+}
+
+at::Tensor found_box(const at::Tensor& pixels) {
+  const at::Tensor rows = pixels[0].amax(1).nonzero(), columns = pixels[0].amax(0).nonzero();
+  if (rows.numel() == 0) return at::zeros({4});
+  return at::tensor(
+      {columns.min().item<float>(), rows.min().item<float>(), columns.max().item<float>() + 1, rows.max().item<float>() + 1});
+}
+
+TEST(Boxes, FollowThePixels) {
+  const std::vector<std::pair<const char*, Transform>> transforms = {
+      {"flip", random_flip({.probability = 1})},
+      {"crop", random_crop({.height = 9, .width = 8})},
+      {"padded crop", random_crop({.height = 12, .width = 16, .padding = 3})},
+  };
+  for (const auto& [name, transform] : transforms) {
+    for (std::uint64_t position = 0; position < 50; ++position) {
+      const std::vector<std::int64_t> box{2, 3, 7, 5};
+      Rng rng(2, position);
+      const Sample moved = transform(with_boxes(painted(11, 13, box), at::tensor({2, 3, 7, 5, 0, 0, 13, 11}).view({2, 4})), rng);
+      const at::Tensor& boxes = moved.at("boxes").as_tensor();
+      ASSERT_EQ(boxes.sizes(), (at::IntArrayRef{2, 4}));
+      EXPECT_EQ(boxes.scalar_type(), at::kFloat);
+      const at::Tensor expected = found_box(moved.at("image").as_tensor());
+      const bool visible = expected[2].item<float>() > 0;
+      const at::Tensor first = boxes[0];
+      const double area = first[2].sub(first[0]).mul(first[3].sub(first[1])).item<double>();
+      EXPECT_EQ(area > 0, visible) << name << position;
+      if (visible) {
+        EXPECT_TRUE(at::equal(first, expected)) << name << position;
+      }
+    }
+  }
+  Rng rng;
+  EXPECT_THROW(random_flip({.probability = 1})(with_boxes(image(), at::zeros({4})), rng), FormatError);
+  Sample renamed = random_flip({.probability = 1, .boxes = "other"})(with_boxes(image(), at::zeros({4})), rng);
+  EXPECT_TRUE(at::equal(renamed.at("boxes").as_tensor(), at::zeros({4}))) << "another field is meant";
+}
+
+// Detectron2's formula, with numbers worked out by hand.
+TEST(ResizeShortestEdge, Sizes) {
+  using S = ImageSize;
+  EXPECT_EQ(shortest_edge_size({480, 640}, 800, 1333), (S{800, 1067})) << "1066.67";
+  EXPECT_EQ(shortest_edge_size({640, 480}, 800, 1333), (S{1067, 800}));
+  EXPECT_EQ(shortest_edge_size({100, 1000}, 800, 1333), (S{133, 1333})) << "the longer side decides: 133.3";
+  EXPECT_EQ(shortest_edge_size({100, 1000}, 800, 0), (S{800, 8000}));
+  EXPECT_EQ(shortest_edge_size({7, 7}, 3, 0), (S{3, 3}));
+  EXPECT_EQ(shortest_edge_size({1, 5000}, 1, 100), (S{1, 100})) << "never without pixels";
+}
+
+/// Bilinear with antialiasing: a triangle as wide as the step, or as a pixel when that is wider.
+std::vector<double> shrink_row(const std::vector<double>& row, int to) {
+  const double scale = static_cast<double>(row.size()) / to, support = std::max(1.0, scale);
+  std::vector<double> result;
+  for (int i = 0; i < to; ++i) {
+    const double center = (i + 0.5) * scale;
+    double sum = 0, weights = 0;
+    for (std::size_t j = 0; j < row.size(); ++j) {
+      const double weight = std::max(0.0, 1 - std::abs((static_cast<double>(j) + 0.5 - center) / support));
+      sum += weight * row[j];
+      weights += weight;
+    }
+    result.push_back(sum / weights);
+  }
+  return result;
+}
+
+TEST(ResizeShortestEdge, PixelsAreThoseOfTheFormula) {
+  for (const int to : {2, 3, 5, 12}) {
+    const std::vector<double> row{0, 200, 30, 90, 255, 10, 70};
+    const at::Tensor pixels = at::tensor(row, at::kFloat).view({1, 1, 7}).expand({2, 5, 7});
+    // The height goes from 5 to as many rows as make the width `to`; all rows are equal.
+    Rng rng;
+    for (const at::ScalarType type : {at::kFloat, at::kByte, at::kInt}) {
+      const Transform transform = resize_shortest_edge({.sizes = {5}, .max_size = to});
+      const at::Tensor resized = transform({{"image", pixels.to(type)}}, rng).at("image").as_tensor();
+      EXPECT_EQ(resized.scalar_type(), type);
+      if (to > 7) continue;
+      ASSERT_EQ(resized.size(2), to);
+      const std::vector<double> expected = shrink_row(row, to);
+      for (int i = 0; i < to; ++i) {
+        EXPECT_NEAR(resized[1][0][i].item<double>(), expected[static_cast<std::size_t>(i)], type == at::kFloat ? 1e-3 : 1.01);
+      }
+    }
+  }
+}
+
+TEST(ResizeShortestEdge, DrawsFromItsLengthsAndMovesBoxes) {
+  std::set<std::int64_t> chosen, ranged;
+  for (std::uint64_t position = 0; position < 200; ++position) {
+    Rng rng(1, position);
+    const at::Tensor input = at::zeros({1, 10, 20});
+    chosen.insert(resize_shortest_edge({.sizes = {4, 9}})({{"image", input}}, rng).at("image").as_tensor().size(1));
+    ranged.insert(
+        resize_shortest_edge({.sizes = {4, 9}, .range = true})({{"image", input}}, rng).at("image").as_tensor().size(1));
+  }
+  EXPECT_EQ(chosen, (std::set<std::int64_t>{4, 9}));
+  EXPECT_EQ(ranged, (std::set<std::int64_t>{4, 5, 6, 7, 8, 9}));
+  Rng rng;
+  const Sample moved = resize_shortest_edge({.sizes = {5}})(
+      with_boxes(at::zeros({3, 10, 21}), at::tensor({2.0, 4.0, 21.0, 10.0}).view({1, 4})), rng);
+  ASSERT_EQ(moved.at("image").as_tensor().sizes(), (at::IntArrayRef{3, 5, 11}));
+  const at::Tensor& boxes = moved.at("boxes").as_tensor();
+  const std::vector<double> expected{2.0 * 11 / 21, 2, 11, 5};
+  for (std::int64_t i = 0; i < 4; ++i) EXPECT_NEAR(boxes[0][i].item<double>(), expected[static_cast<std::size_t>(i)], 1e-6);
+  EXPECT_EQ(rng.position(), 1u);
+}
+
+TEST(ColorJitter, FollowsItsFormulas) {
+  const at::Tensor pixels = at::tensor({10, 250, 100, 40, 90, 200}, at::kByte).view({3, 1, 2});
+  const auto grey = [](double r, double g, double b) { return 0.2989 * r + 0.587 * g + 0.114 * b; };
+  const double greys[] = {grey(10, 100, 90), grey(250, 40, 200)}, mean = (greys[0] + greys[1]) / 2;
+  for (std::uint64_t position = 0; position < 30; ++position) {
+    for (int kind = 0; kind < 3; ++kind) {
+      ColorJitterOptions options{};
+      (kind == 0 ? options.brightness : kind == 1 ? options.contrast : options.saturation) = 0.8;
+      Rng rng(3, position), same(3, position);
+      const at::Tensor changed = color_jitter(options)({{"image", pixels}}, rng).at("image").as_tensor();
+      EXPECT_EQ(rng.position(), 3u);
+      for (int i = 0; i < kind; ++i) same.uniform();
+      const double factor = same.uniform(0.2, 1.8);
+      for (std::int64_t channel = 0; channel < 3; ++channel) {
+        for (std::int64_t column = 0; column < 2; ++column) {
+          const double other = kind == 0 ? 0 : kind == 1 ? mean : greys[column];
+          const double exact = factor * pixels[channel][0][column].item<double>() + (1 - factor) * other;
+          EXPECT_NEAR(changed[channel][0][column].item<double>(), std::clamp(exact, 0.0, 255.0), 0.51) << kind;
+        }
+      }
+    }
+  }
+  Rng rng;
+  EXPECT_TRUE(at::equal(color_jitter({})({{"image", pixels}}, rng).at("image").as_tensor(), pixels));
+  EXPECT_EQ(rng.position(), 3u) << "as many draws whatever it does";
+  const at::Tensor floats = color_jitter({.brightness = 5})({{"image", at::full({1, 2, 2}, 0.5)}}, rng).at("image").as_tensor();
+  EXPECT_LE(floats.max().item<double>(), 1.0);
+  EXPECT_EQ(color_jitter({.saturation = 1})({{"image", pixels.slice(0, 0, 1)}}, rng).at("image").as_tensor().size(0), 1);
+  EXPECT_THROW(color_jitter({})({{"image", pixels.slice(0, 0, 2)}}, rng), FormatError);
+  EXPECT_THROW(color_jitter({})({{"image", pixels.to(at::kLong)}}, rng), FormatError);
+}
+
+TEST(Transforms, NewOnesNameTheOptionThatIsOutOfRange) {
+  const auto key = [](const std::function<void()>& make) -> std::string {
+    try {
+      make();
+    } catch (const ConfigError& error) {
+      return error.key();
+    }
+    return "none";
+  };
+  EXPECT_EQ(key([] { resize_shortest_edge({}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {0}}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4}, .range = true}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4, 3}, .range = true}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4}, .max_size = -1}); }), "ResizeShortestEdgeOptions.max_size");
+  EXPECT_EQ(key([] { color_jitter({.brightness = -1}); }), "ColorJitterOptions.brightness");
+  EXPECT_EQ(key([] { color_jitter({.contrast = -1}); }), "ColorJitterOptions.contrast");
+  EXPECT_EQ(key([] { color_jitter({.saturation = std::nan("")}); }), "ColorJitterOptions.saturation");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <tests/defaults/tiny_run.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/checkpoint/file.hpp>
+#include <treadle/comm/group.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/evaluator.hpp>
@@ -274,6 +275,35 @@ TEST_F(DefaultTrainerTest, UnknownNamesAreSaidWithTheirKey) {
   EXPECT_NE(message({"DATASETS.TRAIN", "('a', 'b')"}).find("DATASETS.TRAIN"), std::string::npos);
   EXPECT_NE(message({"MODEL.META_ARCHITECTURE", "ImageClasifier"}).find("\"ImageClassifier\""), std::string::npos);
   EXPECT_NE(message({"TEST.AUG.ENABLED", "True"}).find("TEST.AUG.ENABLED"), std::string::npos);
+}
+
+TEST_F(DefaultTrainerTest, TrainsForEpochsOnSeveralDataSetsAndSeesItsLoader) {
+  // 256 + 64 samples in batches of 16: 20 iterations an epoch.
+  DefaultTrainer trainer(run.config(output / ".", {"DATASETS.TRAIN", "('fashion_mnist_train', 'fashion_mnist_test')",
+                                                   "TREADLE.SOLVER.MAX_EPOCHS", "1.25", "TREADLE.DATALOADER.TIMES", "True"}),
+                         nullptr);
+  EXPECT_EQ(trainer.config().get_int("SOLVER.MAX_ITER"), 25);
+  trainer.train();
+  EXPECT_EQ(trainer.iter(), 25);
+  EXPECT_EQ(trainer.hook_keys().at(1), "LoaderTimer");
+  const double decode = trainer.storage().history("data_decode_time").latest();
+  const double collate = trainer.storage().history("data_collate_time").latest();
+  EXPECT_GE(decode, 0);
+  EXPECT_GE(collate, 0);
+  EXPECT_LE(decode + collate, trainer.storage().history("rank_data_time").latest());
+}
+
+TEST_F(DefaultTrainerTest, TrainsOnATableThatItsNameDescribes) {
+  std::string table = "label";
+  for (int i = 0; i < 4; ++i) table += ",x" + std::to_string(i);
+  for (int i = 0; i < 32; ++i) table += "\n" + std::to_string(i % 2) + ",1,2,3," + std::to_string(i);
+  write_text(run.data / "table.csv", table);
+  auto builders = default_builders();
+  const Config config = run.config(output / ".", {"DATASETS.TRAIN", "('csv:table.csv:label:2',)"});
+  const auto source = builders.train_loader(config, make_single_process_group());
+  const Batch batch = source->next().value();
+  EXPECT_EQ(batch.tensor("x").sizes(), (at::IntArrayRef{16, 4}));
+  EXPECT_EQ(batch.tensor("label").size(0), 16);
 }
 
 }  // namespace

@@ -4,10 +4,15 @@
 #include <treadle/models/image_classifier.hpp>
 #include <treadle/models/scripted_model.hpp>
 
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
+
+#include <map>
 
 namespace treadle {
 namespace {
+
+using Words = std::vector<std::string>;
 
 Config with(const std::vector<std::string>& overrides) {
   Config config = default_config();
@@ -169,7 +174,73 @@ TEST(Options, LoadersTakeTheirKeys) {
   EXPECT_TRUE(train_loader_options(with({"INPUT.RANDOM_FLIP", "horizontal"})).transform);
   EXPECT_THROW(train_loader_options(with({"INPUT.RANDOM_FLIP", "sideways"})), ConfigError);
   EXPECT_THROW(train_loader_options(with({"SOLVER.IMS_PER_BATCH", "0"})), ConfigError);
-  EXPECT_THROW(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-1"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-2"})), ConfigError);
+  EXPECT_EQ(train_loader_options(with({"DATALOADER.NUM_WORKERS", "-1"})).num_workers, auto_workers);
+}
+
+TEST(Options, TrainLoaderTakesMore) {
+  const TrainLoaderOptions plain = train_loader_options(default_config());
+  EXPECT_EQ(plain.prefetch, 4);
+  EXPECT_EQ(plain.max_skipped, 0);
+  EXPECT_TRUE(plain.aspect_ratio_grouping) << "as in Detectron2";
+  EXPECT_FALSE(plain.sampler);
+  const TrainLoaderOptions options = train_loader_options(with(
+      {"TREADLE.DATALOADER.PREFETCH", "7", "TREADLE.DATALOADER.MAX_SKIPPED", "3", "DATALOADER.ASPECT_RATIO_GROUPING", "False"}));
+  EXPECT_EQ(options.prefetch, 7);
+  EXPECT_EQ(options.max_skipped, 3);
+  EXPECT_FALSE(options.aspect_ratio_grouping);
+  EXPECT_THROW(train_loader_options(with({"TREADLE.DATALOADER.PREFETCH", "0"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"TREADLE.DATALOADER.MAX_SKIPPED", "-1"})), ConfigError);
+}
+
+/// Ten samples, of which three are of class 0 and one of class 7.
+std::shared_ptr<const Dataset> ten_samples() {
+  return std::make_shared<TensorDataset>(Dict{{"label", at::tensor({0, 0, 0, 1, 1, 1, 1, 1, 1, 7}, at::kLong)}});
+}
+
+std::map<std::int64_t, int> drawn_classes(const Words& settings, int count) {
+  const auto dataset = ten_samples();
+  const auto sampler = train_loader_options(with(settings)).sampler(*dataset, 3, nullptr);
+  std::map<std::int64_t, int> classes;
+  for (int i = 0; i < count; ++i) ++classes[dataset->label(sampler->next().value()).value()];
+  return classes;
+}
+
+TEST(Options, SamplersByName) {
+  const auto weighted = drawn_classes({"DATALOADER.SAMPLER_TRAIN", "WeightedTrainingSampler"}, 6000);
+  for (const std::int64_t label : {0, 1, 7}) EXPECT_NEAR(weighted.at(label), 2000, 150) << "every class equally often";
+  // Shares are 0.3, 0.6 and 0.1: with a threshold of 0.6 the factors are 2, 1 and 6, or their roots.
+  const Words repeat = {"DATALOADER.SAMPLER_TRAIN",    "RepeatFactorTrainingSampler",
+                        "DATALOADER.REPEAT_THRESHOLD", "0.6",
+                        "DATALOADER.REPEAT_SQRT",      "False"};
+  EXPECT_EQ(drawn_classes(repeat, 18 * 5), (std::map<std::int64_t, int>{{0, 30}, {1, 30}, {7, 30}}));
+  Words root = repeat;
+  root.back() = "True";
+  EXPECT_LT(drawn_classes(root, 18 * 5).at(7), 30);
+  const Words half = {"DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", "TREADLE.DATALOADER.RANDOM_SUBSET_RATIO", "0.1"};
+  EXPECT_EQ(drawn_classes(half, 50).size(), 1u) << "one sample of ten";
+  EXPECT_THROW(train_loader_options(with({"DATALOADER.SAMPLER_TRAIN", "TrainingSampelr"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"DATALOADER.REPEAT_THRESHOLD", "-1.0"})), ConfigError);
+  EXPECT_THROW(train_loader_options(with({"TREADLE.DATALOADER.RANDOM_SUBSET_RATIO", "1.5"})), ConfigError);
+  const auto make = train_loader_options(with({"DATALOADER.SAMPLER_TRAIN", "WeightedTrainingSampler"})).sampler;
+  EXPECT_THROW(make(TensorDataset({{"x", at::tensor({1.0})}}), 0, nullptr), ConfigError) << "no classes";
+}
+
+TEST(Options, EpochsAreIterations) {
+  const auto loader = build_train_loader(ten_samples(), {.total_batch_size = 4, .num_workers = 0, .seed = 0}, nullptr);
+  const auto iterations = [&](const Words& settings) {
+    Config config = with(settings);
+    apply_max_epochs(config, *loader);
+    return config.get_int("SOLVER.MAX_ITER");
+  };
+  EXPECT_EQ(iterations({"SOLVER.MAX_ITER", "77"}), 77);
+  EXPECT_EQ(iterations({"SOLVER.IMS_PER_BATCH", "4", "TREADLE.SOLVER.MAX_EPOCHS", "3.0"}), 8) << "30 / 4";
+  EXPECT_EQ(iterations({"SOLVER.IMS_PER_BATCH", "4", "TREADLE.SOLVER.BATCHES_PER_STEP", "2", "TREADLE.SOLVER.MAX_EPOCHS", "3.0"}),
+            4);
+  EXPECT_THROW(iterations({"TREADLE.SOLVER.MAX_EPOCHS", "-1.0"}), ConfigError);
+  Config unknown = with({"TREADLE.SOLVER.MAX_EPOCHS", "1.0"});
+  const auto endless = make_batch_source([]() -> std::optional<Batch> { return std::nullopt; });
+  EXPECT_THROW(apply_max_epochs(unknown, *endless), ConfigError);
 }
 
 TEST(Options, HooksTakeTheirKeys) {
@@ -339,7 +410,6 @@ TEST(Options, WhatIsNotThereIsRefusedRatherThanPassedOver) {
   for (const char* key : {"TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
     EXPECT_THROW(refuse_unsupported(with({key, "True"})), ConfigError) << key;
   }
-  EXPECT_THROW(refuse_unsupported(with({"DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"})), ConfigError);
 }
 
 }  // namespace

@@ -6,15 +6,15 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-#include <stdio.h>
 
-#include <jpeglib.h>
 #include <png.h>
 #include <rapidcheck/gtest.h>
 
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+
+#include "tests/support/encode_jpeg.hpp"
 
 namespace treadle {
 namespace {
@@ -36,32 +36,6 @@ Image smooth(std::int64_t height, std::int64_t width, std::int64_t channels) {
     }
   }
   return image;
-}
-
-std::string encode_jpeg(const Image& image) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* bytes = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &bytes, &size);
-  info.image_height = static_cast<JDIMENSION>(image.height());
-  info.image_width = static_cast<JDIMENSION>(image.width());
-  info.input_components = static_cast<int>(image.channels());
-  info.in_color_space = image.channels() == 1 ? JCS_GRAYSCALE : JCS_RGB;
-  jpeg_set_defaults(&info);
-  jpeg_set_quality(&info, 95, TRUE);
-  jpeg_start_compress(&info, TRUE);
-  while (info.next_scanline < info.image_height) {
-    auto* row = const_cast<std::uint8_t*>(image.at(info.next_scanline, 0));
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  std::string encoded(reinterpret_cast<char*>(bytes), size);
-  free(bytes);
-  return encoded;
 }
 
 /// A PNG of any kind libpng can write, one row of raw samples after the other.
@@ -192,6 +166,7 @@ TEST(Decode, RefusesPicturesThatAreTooLarge) {
     EXPECT_NO_THROW(decode_image(bytes, {.max_pixels = 64}));
   }
   EXPECT_THROW(validate(DecodeOptions{.max_pixels = 0}), ConfigError);
+  EXPECT_THROW(validate(DecodeOptions{.least_side = -1}), ConfigError);
 }
 
 class ImageFiles : public testing::Test {

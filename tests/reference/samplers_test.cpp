@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/data/batch_sampler.hpp>
 #include <treadle/data/training_samplers.hpp>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -275,6 +276,39 @@ void inference_local(const Json& input, const Json& expect) {
   EXPECT_EQ(range.end - range.begin, expect["len"].get<std::int64_t>());
 }
 
+/// A pass over a list of indices.
+class ListSampler final : public Sampler {
+ public:
+  explicit ListSampler(std::vector<std::int64_t> indices) : indices_(std::move(indices)) {}
+  std::optional<std::int64_t> next() override {
+    if (place_ == indices_.size()) return std::nullopt;
+    return indices_[place_++];
+  }
+  std::int64_t position() const override { return static_cast<std::int64_t>(place_); }
+  void rewind() override { place_ = 0; }
+  std::optional<std::int64_t> indices_per_pass() const override { return std::nullopt; }
+  Dict state_dict() const override { return {}; }
+  void check_state_dict(const Dict&) const override {}
+  void load_state_dict(const Dict&) override {}
+
+ private:
+  std::vector<std::int64_t> indices_;
+  std::size_t place_ = 0;
+};
+
+void grouped(const Json& input, const Json& expect) {
+  GroupedBatchSampler sampler(std::make_unique<ListSampler>(input["indices"].get<std::vector<std::int64_t>>()),
+                              input["group_ids"].get<std::vector<std::int32_t>>(), input["batch_size"], nullptr);
+  for (const Json& batch : expect["batches"]) {
+    std::vector<std::int64_t> found;
+    const auto places = sampler.next();
+    ASSERT_TRUE(places);
+    for (const SamplePlace& place : *places) found.push_back(place.index);
+    EXPECT_EQ(found, batch.get<std::vector<std::int64_t>>());
+  }
+  EXPECT_EQ(sampler.next(), std::nullopt);
+}
+
 using Check = void (*)(const Json& input, const Json& expect);
 
 const std::map<std::string, Check>& checks() {
@@ -292,6 +326,7 @@ const std::map<std::string, Check>& checks() {
       {"InferenceSampler_error",
        [](const Json& input, const Json&) { EXPECT_THROW(InferenceSampler(input["size"], nullptr), ConfigError); }},
       {"InferenceSampler_local", inference_local},
+      {"GroupedBatchSampler", grouped},
   };
   return all;
 }
@@ -301,7 +336,6 @@ const std::map<std::string, std::string>& left_out() {
   static const std::map<std::string, std::string> all = {
       {"TrainingSampler_ctor",
        "tries Python's argument types (a float or text for an integer), which a C++ compiler refuses or converts"},
-      {"GroupedBatchSampler", "batches by group are not part of the library yet"},
   };
   return all;
 }

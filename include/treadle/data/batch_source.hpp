@@ -14,6 +14,12 @@
 
 namespace treadle {
 
+/// What callers of `next` waited for, in seconds.
+struct BatchWait {
+  double decode = 0;   ///< until the samples of its batch were made
+  double collate = 0;  ///< from then on until they were joined and copied to their device
+};
+
 /// Where a trainer or an inference loop draws its batches from: a DataLoader, or anything of the user's made into one by the
 /// functions below. Loop thread only.
 ///
@@ -27,6 +33,10 @@ class BatchSource : public Stateful {
   virtual void rewind() = 0;
   /// How many batches one whole pass has; nothing when that is infinite or unknown.
   virtual std::optional<std::int64_t> batches_per_pass() const { return std::nullopt; }
+  /// How many samples one epoch has, over all ranks; nothing when that is unknown.
+  virtual std::optional<std::int64_t> samples_per_epoch() const { return std::nullopt; }
+  /// What calls of `next` have waited for so far, in all; nothing from a source that does not know.
+  virtual std::optional<BatchWait> waited() const { return std::nullopt; }
   /// What messages call this source: "fashion_mnist_train".
   virtual std::string name() const { return "batches"; }
 };

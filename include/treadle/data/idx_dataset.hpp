@@ -30,7 +30,9 @@ class IdxDataset final : public Dataset {
   explicit IdxDataset(const IdxOptions& options);
   std::int64_t size() const override;
   Sample get(std::int64_t index, Rng& rng) const override;
-  std::optional<Dict> get_batch(std::span<const std::int64_t> indices) const override;
+  std::optional<Dict> get_batch(std::span<const std::int64_t> indices, BatchMemory* memory = nullptr) const override;
+  std::optional<std::int64_t> label(std::int64_t index) const override;
+  std::optional<ImageSize> image_size(std::int64_t index) const override;
 
  private:
   at::Tensor images_;  // (N, H, W) uint8

@@ -108,6 +108,28 @@ class RepeatFactorTrainingSampler final : public EpochSampler {
   bool shuffle_;
 };
 
+struct WeightedSamplerOptions {
+  std::int64_t samples_per_epoch = 0;  ///< drawn with one set of random numbers; 0: as many as there are samples
+  bool replacement = true;             ///< false: no sample twice in an epoch
+  std::optional<std::int64_t> seed{};  ///< absent: drawn at random, the same on all ranks
+};
+
+/// Each index with a probability proportional to its weight: epoch after epoch what PyTorch's WeightedRandomSampler gives with a
+/// generator that runs on (torch.multinomial of the weights as doubles). Throws ConfigError when a weight is negative or not
+/// finite, there are more than 2^24 (multinomial's limit), all are 0, or without replacement there are fewer positive ones than
+/// samples in an epoch.
+class WeightedTrainingSampler final : public EpochSampler {
+ public:
+  WeightedTrainingSampler(const std::vector<double>& weights, const WeightedSamplerOptions& options,
+                          std::shared_ptr<Group> group);
+
+ private:
+  std::vector<std::int64_t> draw_epoch(at::Generator& generator) const override;
+  at::Tensor weights_;
+  std::int64_t samples_per_epoch_;
+  bool replacement_;
+};
+
 /// The repeat factor of each image: the greatest over its categories c of max(1, sqrt(threshold / f(c))), where f(c) is the
 /// fraction of images that have c, and 1 for an image without any (LVIS, appendix B.2). `square_root = false` leaves the root
 /// out. Throws ConfigError unless threshold is at least 0.

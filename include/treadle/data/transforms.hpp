@@ -2,6 +2,7 @@
 
 #include <treadle/base/batch.hpp>
 #include <treadle/base/rng.hpp>
+#include <treadle/image/image.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -21,26 +22,63 @@ Transform compose(std::vector<Transform> transforms);
 /// field or it has another shape, and their makers throw ConfigError for options out of range. Each draws the same number of
 /// random numbers whatever it decides, so that taking one out of a chain changes the randomness of those behind it by a fixed
 /// offset only.
+///
+/// Those that move pixels move boxes with them: the field `boxes`, where a sample has it, a tensor of shape (N, 4) with the
+/// corners (x0, y0, x1, y1) in pixels from the upper left corner of the image; x grows to the right. Boxes come out as
+/// floating-point numbers, float32 unless they came in wider. A row is never taken away, so that it keeps its class: a box that
+/// lies outside afterwards has no area.
 
-/// Mirrors left and right. Draws one number.
+/// Mirrors left and right. Draws one number. Boxes: x becomes W - x.
 struct RandomFlipOptions {
   double probability = 0.5;  ///< in [0, 1]
   std::string field = "image";
+  std::string boxes = "boxes";
 };
 void validate(const RandomFlipOptions& options);
 Transform random_flip(RandomFlipOptions options = {});
 
 /// Cuts a window of `height` x `width` out of the image with `padding` pixels of `fill` around it, every position equally likely.
-/// Draws two numbers: row, then column. FormatError when the padded image is smaller than the window.
+/// Draws two numbers: row, then column. FormatError when the padded image is smaller than the window. Boxes are moved and cut off
+/// at the window.
 struct RandomCropOptions {
   std::int64_t height = 0;   ///< pixels; at least 1
   std::int64_t width = 0;    ///< pixels; at least 1
   std::int64_t padding = 0;  ///< pixels on each side; at least 0
   double fill = 0;
   std::string field = "image";
+  std::string boxes = "boxes";
 };
 void validate(const RandomCropOptions& options);
 Transform random_crop(RandomCropOptions options);
+
+/// Resizes so that the shorter side has a drawn length, and the longer one, in proportion, at most `max_size` (Detectron2's
+/// ResizeShortestEdge: both sides times one scale, plus a half, rounded down). Draws one number. Pixels are computed by
+/// LibTorch's at::_upsample_bilinear2d_aa (bilinear with antialiasing, corners not aligned), in the image's own type for uint8
+/// and floating-point numbers. Boxes are multiplied by the new side over the old one.
+struct ResizeShortestEdgeOptions {
+  std::vector<std::int64_t> sizes{};  ///< lengths to choose from, at least one; with `range` exactly the least and the greatest
+  bool range = false;                 ///< any integer from the first of `sizes` to the second, instead of one of them
+  std::int64_t max_size = 0;          ///< 0: any
+  std::string field = "image";
+  std::string boxes = "boxes";
+};
+void validate(const ResizeShortestEdgeOptions& options);
+Transform resize_shortest_edge(ResizeShortestEdgeOptions options);
+/// The size it gives an image of size `from` when it has drawn `size`.
+ImageSize shortest_edge_size(ImageSize from, std::int64_t size, std::int64_t max_size);
+
+/// Changes brightness, contrast and saturation, in this order, each by a factor drawn from [max(0, 1 - x), 1 + x): the image is
+/// mixed with black, with its mean grey, and with its own grey picture, `factor * image + (1 - factor) * other`, clipped to
+/// [0, 255] for uint8 (rounded to nearest) and to [0, 1] for floating-point images (the formulas of torchvision's ColorJitter;
+/// grey is 0.2989 R + 0.587 G + 0.114 B). Draws three numbers. One channel or three; one has no saturation.
+struct ColorJitterOptions {
+  double brightness = 0;  ///< at least 0; 0 leaves it as it is
+  double contrast = 0;
+  double saturation = 0;
+  std::string field = "image";
+};
+void validate(const ColorJitterOptions& options);
+Transform color_jitter(ColorJitterOptions options);
 
 /// (image - mean) / std for each channel, in float32; an integer image is converted first, not rescaled. Draws nothing.
 struct NormalizeOptions {

@@ -96,6 +96,7 @@ class DefaultTrainer : public TrainerBase {
   LRScheduler& lr_scheduler() noexcept { return *lr_scheduler_; }
   Checkpointer& checkpointer() noexcept { return *checkpointer_; }
   SimpleTrainer& inner_trainer() noexcept { return *inner_; }
+  const BatchSource& train_source() const noexcept { return *train_source_; }
   Tester& tester() noexcept { return *tester_; }
   /// What the builder `writers` gives, on the main process; none elsewhere. For the builder `hooks`.
   std::vector<hooks::PeriodicWriter::NamedWriter> build_writers();

@@ -3,6 +3,7 @@
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/config/config.hpp>
 #include <treadle/data/build.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 #include <treadle/engine/amp_trainer.hpp>
 #include <treadle/evaluation/results.hpp>
 #include <treadle/hooks/best_checkpointer.hpp>
@@ -56,6 +57,9 @@ TrainLoaderOptions train_loader_options(const Config& config);
 TestLoaderOptions test_loader_options(const Config& config);
 /// TREADLE.DATA_DIR
 DatasetOptions dataset_options(const Config& config);
+/// TREADLE.SOLVER.MAX_EPOCHS: when it is above 0, sets SOLVER.MAX_ITER to as many iterations as make so many passes over the
+/// samples of `train_source`. Needs a source that knows how many those are.
+void apply_max_epochs(Config& config, const BatchSource& train_source);
 /// SOLVER.CHECKPOINT_PERIOD, TREADLE.CHECKPOINT.MAX_TO_KEEP
 hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config);
 /// TEST.EVAL_PERIOD

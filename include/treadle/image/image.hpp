@@ -39,6 +39,11 @@ enum class ColourMode { as_stored, grey, rgb };
 
 struct DecodeOptions {
   ColourMode mode = ColourMode::as_stored;
+  /// Above 0: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is quicker, as long as its shorter side keeps at least
+  /// this many pixels (libjpeg's scaling; sides are rounded up). A PNG always keeps its size.
+  std::int64_t least_side = 0;
+  /// Turn and mirror the picture as the orientation in its Exif data says (tag 0x0112 of the first directory, values 1 to 8).
+  bool apply_orientation = true;
   std::int64_t max_pixels =
       std::int64_t{1} << 28;  ///< a picture that claims more is refused before memory is asked for; at least 1
 };
@@ -50,6 +55,14 @@ void validate(const DecodeOptions& options);
 Image decode_image(std::string_view bytes, const DecodeOptions& options = {}, const std::filesystem::path& source = "image");
 /// Reads and decodes a file; also throws IoError.
 Image load_image(const std::filesystem::path& path, const DecodeOptions& options = {});
+
+struct ImageSize {
+  std::int64_t height, width;
+  bool operator==(const ImageSize&) const = default;
+};
+/// The size that `load_image` would give with default options, from the head of the file alone. Throws as it does, but finds no
+/// damage behind the head.
+ImageSize read_image_size(const std::filesystem::path& path);
 
 /// The picture as a PNG file. Throws FormatError when it has no pixels.
 std::string encode_png(const Image& image);
