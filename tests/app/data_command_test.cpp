@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::json;
 using Words = std::vector<std::string>;
 
-ProcessResult data(const Words& rest) {
+ProcessResult data_command(const Words& rest) {
   Words all = {Command::program(), "data"};
   all.insert(all.end(), rest.begin(), rest.end());
   return run_process(all);
@@ -23,7 +23,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 
 TEST(DataCommand, CountsClassesAndSizes) {
   const Command command;  // sample i of 256 and of 64 has class i mod 10
-  const ProcessResult result = data({"--config-file", command.config, "--json"});
+  const ProcessResult result = data_command({"--config-file", command.config, "--json"});
   ASSERT_EQ(result.status, 0) << result.err;
   const Json found = Json::parse(result.out);
   EXPECT_FALSE(found.contains("bench"));
@@ -39,7 +39,7 @@ TEST(DataCommand, CountsClassesAndSizes) {
     EXPECT_EQ(set.at("classes").at(9).at("name"), "Ankle boot");
     EXPECT_EQ(set.at("image_sizes"), Json::parse("[{\"height\": 28, \"width\": 28, \"images\": " + std::to_string(total) + "}]"));
   }
-  const ProcessResult text = data({"--config-file", command.config});
+  const ProcessResult text = data_command({"--config-file", command.config});
   ASSERT_EQ(text.status, 0);
   EXPECT_TRUE(text.out.starts_with("fashion_mnist_train: 256 samples (DATASETS.TRAIN)\n")) << text.out;
   EXPECT_TRUE(contains(text.out, "    9  Ankle boot          25    9.8 %\n")) << text.out;
@@ -51,7 +51,7 @@ TEST(DataCommand, CountsClassesAndSizes) {
 TEST(DataCommand, MeasuresTheLoader) {
   const Command command;
   const ProcessResult result =
-      data({"--config-file", command.config, "--json", "--bench", "--max-workers", "3", "--seconds", "0.05"});
+      data_command({"--config-file", command.config, "--json", "--bench", "--max-workers", "3", "--seconds", "0.05"});
   ASSERT_EQ(result.status, 0) << result.err;
   const Json bench = Json::parse(result.out).at("bench");
   ASSERT_EQ(bench.size(), 4u);
@@ -61,7 +61,8 @@ TEST(DataCommand, MeasuresTheLoader) {
     EXPECT_GE(bench.at(workers).at("wait_decode_seconds").get<double>(), 0);
   }
   EXPECT_LT(bench.at(0).at("slowest_sample").get<int>(), 256);
-  const ProcessResult text = data({"--config-file", command.config, "--bench", "--max-workers", "1", "--seconds", "0.01"});
+  const ProcessResult text =
+      data_command({"--config-file", command.config, "--bench", "--max-workers", "1", "--seconds", "0.01"});
   EXPECT_TRUE(contains(text.out, "workers   images/s   decoding  collating     worker  slowest\n")) << text.out;
 }
 
@@ -73,7 +74,7 @@ TEST(DataCommand, DescribesAFolderOfPictures) {
     save_png(Image(10 + i, 15, {1, 2, 3}), place / (std::to_string(i) + ".png"));
   }
   const std::string name = "('image_folder:" + folder.path().string() + "',)";
-  const ProcessResult result = data({"DATASETS.TRAIN", name, "DATASETS.TEST", "()"});
+  const ProcessResult result = data_command({"DATASETS.TRAIN", name, "DATASETS.TEST", "()"});
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_TRUE(contains(result.out, "    0  cat            9   75.0 %\n")) << result.out;
   EXPECT_TRUE(contains(result.out, "  height  10 to 21 pixels, 16 in the middle\n")) << result.out;
@@ -91,13 +92,13 @@ TEST(DataCommand, WrongUse) {
   for (const Words& words : bad) {
     Words arguments = {"--config-file", command.config, "--bench"};
     arguments.insert(arguments.end(), words.begin(), words.end());
-    const ProcessResult result = data(arguments);
+    const ProcessResult result = data_command(arguments);
     EXPECT_EQ(result.status, 1) << testing::PrintToString(words);
     EXPECT_EQ(lines_of(result.err).size(), 1u) << result.err;
   }
-  EXPECT_EQ(data({"--seconds", "long"}).status, 2);
-  EXPECT_EQ(data({"--bench", "DATASETS.TRAIN", "()"}).status, 1);
-  EXPECT_TRUE(contains(data({"--help"}).out, "--bench"));
+  EXPECT_EQ(data_command({"--seconds", "long"}).status, 2);
+  EXPECT_EQ(data_command({"--bench", "DATASETS.TRAIN", "()"}).status, 1);
+  EXPECT_TRUE(contains(data_command({"--help"}).out, "--bench"));
 }
 
 TEST(DataReport, ListsClassesWithoutSamplesAndSamplesWithoutNames) {

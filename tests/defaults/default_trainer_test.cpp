@@ -299,7 +299,7 @@ TEST_F(DefaultTrainerTest, TrainsOnATableThatItsNameDescribes) {
   for (int i = 0; i < 32; ++i) table += "\n" + std::to_string(i % 2) + ",1,2,3," + std::to_string(i);
   write_text(run.data / "table.csv", table);
   auto builders = default_builders();
-  const Config config = run.config(output / ".", {"DATASETS.TRAIN", "('csv:table.csv:label:2',)"});
+  const Config config = run.config(output / ".", {"DATASETS.TRAIN", "('csv:table.csv:label:2',)", "INPUT.RANDOM_FLIP", "none"});
   const auto source = builders.train_loader(config, make_single_process_group());
   const Batch batch = source->next().value();
   EXPECT_EQ(batch.tensor("x").sizes(), (at::IntArrayRef{16, 4}));
