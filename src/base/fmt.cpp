@@ -1,5 +1,5 @@
-// LibTorch ships fmt's headers but not its library. Compiled here once, its inner workings need not be compiled by every unit that
-// formats a message, which halves the time of most. `treadle_fmt` in cmake/ decides whether the version at hand allows it.
+// LibTorch ships fmt's headers but not its library. Compiled here once, its inner workings need not be compiled by every unit
+// that formats a message, which halves the time of most. `treadle_fmt` in cmake/ decides whether the version at hand allows it.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE

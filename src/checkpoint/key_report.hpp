@@ -18,8 +18,8 @@ std::vector<std::string> describe_groups(const std::vector<std::string>& keys);
 std::string missing_keys_message(const std::vector<std::string>& keys);
 std::string unexpected_keys_message(const std::vector<std::string>& keys);
 std::string incorrect_shape_message(const IncorrectShape& mismatch);
-/// Why a state may not fit, behind its error: ` (the checkpoint is of another model: …)` with some of the keys, or nothing when all
-/// keys fit.
+/// Why a state may not fit, behind its error: ` (the checkpoint is of another model: …)` with some of the keys, or nothing when
+/// all keys fit.
 std::string other_model_note(const IncompatibleKeys& incompatible);
 /// `(2, 3)`, `(2,)`, `()`: as Python writes a tuple.
 std::string tuple_text(const std::vector<std::int64_t>& numbers);

@@ -15,7 +15,7 @@ namespace {
 template <class T>
 void require(bool legal, const char* field, const char* range, const T& found) {
   if (!legal) {
-    std::string key = std::string("LRSchedulerOptions.") + field;
+    const std::string key = fmt::format("LRSchedulerOptions.{}", field);
     throw ConfigError(fmt::format("{} must be {}; it is {}", key, range, found), key);
   }
 }

@@ -116,9 +116,8 @@ TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {
   for (const std::int64_t bad : {2, 4}) {  // 4 is the last: noticed when training ends
     ShortRun run(async);
     int step = 0;
-    run.net->w.register_hook([&](const at::Tensor& grad) {
-      return ++step == bad ? grad * std::numeric_limits<float>::infinity() : grad;
-    });
+    run.net->w.register_hook(
+        [&](const at::Tensor& grad) { return ++step == bad ? grad * std::numeric_limits<float>::infinity() : grad; });
     try {
       run.trainer->train(0, bad == 4 ? 5 : 8);
       FAIL();
