@@ -1,7 +1,7 @@
 #pragma once
 
 #include <treadle/config/config.hpp>
-#include <treadle/data/dataset.hpp>
+#include <treadle/data/dataset_catalog.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 
 #include <memory>
