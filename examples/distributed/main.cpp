@@ -30,7 +30,7 @@ int train(const std::shared_ptr<Group>& group) {
 
   const auto weight = [&](int column) { return net->weight[0][column].item<double>(); };
   const List all = group->all_gather(Value(net->weight.detach()));
-  const bool equal = all.front().as_tensor().equal(all.back().as_tensor());
+  const bool equal = all[0].as_tensor().equal(all[all.size() - 1].as_tensor());
   if (group->is_main_process()) {
     std::printf("%d processes found y = %.3f a + %.3f b, with %s weights\n", group->get_world_size(), weight(0), weight(1),
                 equal ? "equal" : "different");
