@@ -76,15 +76,17 @@ void Exchange::require_sound(Call call) const {
 void Exchange::begin(Round& round, Call call, std::int64_t argument, const Payload& payload) {
   require_sound(call);
   if (!round.in.defined()) {
-    round.in = byte_tensor(kBlock);
+    round.in = byte_tensor(kBlock * ranks_);
     round.out = byte_tensor(kBlock * ranks_);
   }
   round.call = call;
   round.number = calls_++;
   round.start = Clock::now();
   round.parts.clear();
-  write_block(static_cast<char*>(round.in.mutable_data_ptr()), {call, round.number, argument, payload});
-  guarded(round, [&] { round.transfer = link_->all_gather(round.in, round.out); });
+  for (std::size_t i = 0; i < ranks_; ++i) {
+    write_block(static_cast<char*>(round.in.mutable_data_ptr()) + i * kBlock, {call, round.number, argument, payload});
+  }
+  guarded(round, [&] { round.transfer = link_->all_to_all(round.in, round.out); });
   if (!options_.check_order) return;
   finish(round);
   history_.push_back(read_header(view_of(round.in)).describe());

@@ -45,7 +45,7 @@ class Exchange {
     std::int64_t number = 0;
     std::chrono::steady_clock::time_point start;
     std::vector<Part> parts;  ///< of every rank, valid after `finish`
-    at::Tensor in, out;
+    at::Tensor in, out;       ///< a block for every rank, one of every rank
     std::unique_ptr<Link::Transfer> transfer;
   };
   /// The messages of all ranks, and the memory they stand in.

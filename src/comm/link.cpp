@@ -91,6 +91,12 @@ std::unique_ptr<Link::Transfer> Link::all_gather(const at::Tensor& in, const at:
   return std::make_unique<CollectiveTransfer>(impl_->gloo->_allgather_base(to, from), *impl_);
 }
 
+std::unique_ptr<Link::Transfer> Link::all_to_all(const at::Tensor& in, const at::Tensor& out) {
+  at::Tensor from = in, to = out;
+  std::vector<std::int64_t> equal_parts;
+  return std::make_unique<CollectiveTransfer>(impl_->gloo->alltoall_base(to, from, equal_parts, equal_parts), *impl_);
+}
+
 std::unique_ptr<Link::Transfer> Link::broadcast(const at::Tensor& tensor, int source) {
   std::vector<at::Tensor> tensors{tensor};
   c10d::BroadcastOptions options;

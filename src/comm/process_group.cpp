@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -299,6 +300,12 @@ class ProcessGroup final : public Group {
   int reducers_ = 0;
 };
 
+/// Gloo writes to connections whose other end may be gone; the signal's default would end this process, the error tells more.
+void ignore_broken_pipes() {
+  struct sigaction current{};
+  if (sigaction(SIGPIPE, nullptr, &current) == 0 && current.sa_handler == SIG_DFL) std::signal(SIGPIPE, SIG_IGN);
+}
+
 void require(bool holds, const char* field, const std::string& range) {
   if (!holds)
     throw ConfigError(fmt::format("ConnectOptions.{} must be {}", field, range), std::string("ConnectOptions.") + field);
@@ -323,6 +330,7 @@ void validate(const ConnectOptions& options) {
 std::shared_ptr<Group> connect_group(const ConnectOptions& options) {
   validate(options);
   if (options.world_size == 1) return make_single_process_group();
+  ignore_broken_pipes();
   std::shared_ptr<Store> store;
   try {
     store = std::make_shared<Store>(options);

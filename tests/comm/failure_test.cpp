@@ -1,3 +1,4 @@
+#include "tests/support/bell.hpp"
 #include "tests/support/ranks.hpp"
 
 #include <treadle/base/errors.hpp>
@@ -47,9 +48,14 @@ constexpr int kVictim = 1;
 
 /// Rank 1 gets `signal` between two calls; the others must all say so within the limit.
 void expect_victim_is_named(int size, int signal, const std::string& name, const Operation& operation) {
+  Bell bell;
   const auto body = [&](Group& group) -> std::string {
     group.synchronize();
-    if (group.get_rank() == kVictim) kill(getpid(), signal);
+    if (group.get_rank() == kVictim) {
+      bell.wait_for(size - 1);
+      kill(getpid(), signal);
+    }
+    bell.ring();
     const std::string error = comm_error_of([&] { operation(group); });
     EXPECT_TRUE(group.is_broken());
     // From then on nothing is waited for.
@@ -64,7 +70,7 @@ void expect_victim_is_named(int size, int signal, const std::string& name, const
       EXPECT_EQ(result.signal, signal);
       continue;
     }
-    EXPECT_EQ(result.status, 0) << result.said;
+    EXPECT_EQ(result.status, 0) << result.said << " (signal " << result.signal << ")";
     EXPECT_TRUE(contains(result.said, "rank 1 did not arrive")) << result.said;
     EXPECT_TRUE(contains(result.said, name)) << result.said;
     EXPECT_TRUE(contains(result.said, "of at most 1.5 s")) << result.said;
@@ -231,12 +237,17 @@ TEST(Failure, RanksOfAnotherWorldSizeAreRefused) {
 }
 
 TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
-  const auto body = [](const ConnectOptions& options) -> std::string {
+  Bell bell;
+  const auto body = [&bell](const ConnectOptions& options) -> std::string {
     ConnectOptions own = options;
     own.rebuild_wait = std::chrono::milliseconds(700);
     const auto group = connect_group(own);
     group->all_gather(1);
-    if (options.rank == 1) kill(getpid(), SIGKILL);
+    if (options.rank == 1) {
+      bell.wait_for(3);
+      kill(getpid(), SIGKILL);
+    }
+    bell.ring();
     EXPECT_THROW(group->synchronize(), CommError);
     group->rebuild();
     EXPECT_FALSE(group->is_broken());
@@ -258,11 +269,16 @@ TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
 }
 
 TEST(Rebuild, TheLastRankGoesOnAlone) {
-  const auto body = [](const ConnectOptions& options) -> std::string {
+  Bell bell;
+  const auto body = [&bell](const ConnectOptions& options) -> std::string {
     ConnectOptions own = options;
     own.rebuild_wait = std::chrono::milliseconds(300);
     const auto group = connect_group(own);
-    if (options.rank == 0) kill(getpid(), SIGKILL);
+    if (options.rank == 0) {
+      bell.wait_for(1);
+      kill(getpid(), SIGKILL);
+    }
+    bell.ring();
     EXPECT_THROW(group->synchronize(), CommError);
     group->rebuild();
     EXPECT_EQ(group->get_world_size(), 1);
@@ -279,7 +295,8 @@ TEST(Rebuild, TheLastRankGoesOnAlone) {
 
 TEST(Rebuild, TakesAFreshProcessInPlaceOfALostOne) {
   // The last process plays the one that is started in place of rank 1.
-  const auto body = [](const ConnectOptions& options) -> std::string {
+  Bell bell;
+  const auto body = [&bell](const ConnectOptions& options) -> std::string {
     ConnectOptions own = options;
     own.world_size = own.local_size = 3;
     if (options.rank == 3) {
@@ -288,7 +305,11 @@ TEST(Rebuild, TakesAFreshProcessInPlaceOfALostOne) {
     }
     auto group = connect_group(own);
     if (options.rank != 3) {
-      if (options.rank == 1) kill(getpid(), SIGKILL);
+      if (options.rank == 1) {
+        bell.wait_for(2);
+        kill(getpid(), SIGKILL);
+      }
+      bell.ring();
       EXPECT_THROW(group->synchronize(), CommError);
       group->rebuild();
     }

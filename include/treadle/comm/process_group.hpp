@@ -44,6 +44,8 @@ void validate(const ConnectOptions& options);
 /// The group of `world_size` processes over LibTorch's Gloo; a collective of all of them. With a `world_size` of 1 it needs no
 /// store.
 ///
+/// SIGPIPE is ignored from then on unless the program has a handler for it: the end of another rank must not end this one.
+///
 /// What its collectives add to those of Group:
 /// - each takes at most `timeout` (and a second to find out who is missing). A CommError names the operation, the ranks that did
 ///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once, whatever they wait for.
