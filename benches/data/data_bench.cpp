@@ -200,6 +200,7 @@ void memory() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 5;
   PythonSide python;  // before there are threads
   at::set_num_threads(1);

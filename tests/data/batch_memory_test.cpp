@@ -61,14 +61,14 @@ TEST(BatchMemory, TensorsOutliveIt) {
 TEST(BatchMemory, ALoaderGoesRoundInFewPlaces) {
   class Filled final : public Dataset {
    public:
-    std::int64_t size() const override { return 1000; }
+    std::int64_t size() const override { return 200; }
     Sample get(std::int64_t index, Rng&) const override {
-      return {{"x", at::full({1 << 16}, index, at::TensorOptions(at::kInt))}};
+      return {{"x", at::full({1 << 14}, index, at::TensorOptions(at::kInt))}};
     }
   };
   for (int workers : {0, 2}) {
     std::set<const void*> places;
-    DataLoader loader(std::make_shared<Filled>(), std::make_unique<SequentialSampler>(1000),
+    DataLoader loader(std::make_shared<Filled>(), std::make_unique<SequentialSampler>(200),
                       {.batch_size = 1, .num_workers = workers, .prefetch = 2});
     while (const auto batch = loader.next()) {
       const at::Tensor& x = batch->tensor("x");
