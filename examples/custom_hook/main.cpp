@@ -59,5 +59,6 @@ int main() {
     return trainer.storage().history("loss_spikes").latest();
   };
   run(0, 200);
-  std::cout << "spikes in 400 iterations, in two runs: " << run(200, 400) << "\n";
+  const double spikes = run(200, 400);
+  std::cout << "spikes in 400 iterations, in two runs: " << spikes << "\n";
 }
