@@ -20,8 +20,7 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
     : TrainerBase({.group = std::move(group), .events = {}}), config_(config), builders_(std::move(builders)) {
   refuse_unsupported(config_);
   const std::shared_ptr<Group> shared = shared_group();
-  config_ = auto_scale_workers(config_, shared->get_world_size());
-  config_.freeze();
+  config_ = auto_scale_workers(config_, shared->get_world_size()).clone();  // a clone may still be changed
   expected_ = expected_results(config_);
   if (!expected_.empty() && config_.get_strings("DATASETS.TEST").empty()) {
     config_.fail("TEST.EXPECTED_RESULTS", "nothing is evaluated, since DATASETS.TEST is empty");
