@@ -132,6 +132,17 @@ TEST(GroupedBatchSampler, WaitingSamplesArePooledInRankOrderAndDealt) {
   EXPECT_EQ(ids_of(*second->next()), (Ids{12, 14, 16}));
 }
 
+TEST(GroupedBatchSampler, ThePoolIsInRankOrder) {
+  std::vector<std::int32_t> group_of;  // 0 0 1 1 0 0 1 1 …: both ranks get both groups
+  for (int i = 0; i < 100; ++i) group_of.push_back(i / 2 % 2);
+  GroupedBatchSampler first(in_order(100), group_of, 3, fixed_group(0, 2)), second(in_order(100), group_of, 3, fixed_group(1, 2));
+  EXPECT_EQ(ids_of(*first.next()), (Ids{0, 4, 8})) << "2 and 6 wait";
+  EXPECT_EQ(ids_of(*second.next()), (Ids{1, 5, 9})) << "3 and 7 wait";
+  GroupedBatchSampler alone(in_order(100), group_of, 6, nullptr);
+  alone.load_state_dict(second.state_dict());
+  EXPECT_EQ(ids_of(*alone.next()), (Ids{2, 6, 3, 7, 10, 11}));
+}
+
 TEST(GroupedBatchSampler, ResumesFromItsState) {
   std::vector<std::int32_t> group_of(50);
   for (std::size_t i = 0; i < 50; ++i) group_of[i] = static_cast<std::int32_t>(i % 3);
