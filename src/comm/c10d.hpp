@@ -13,10 +13,11 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
-#include <atomic>
+#include <algorithm>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 namespace treadle {
 
@@ -31,19 +32,27 @@ class ClosableGloo final : public c10d::ProcessGroupGloo {
   void close() {
     for (const auto& context : contexts_) context->closeConnections();
   }
-  /// What the Reducer calls; it does not say which of its exceptions come from here.
+  /// What the Reducer calls; it does not say which of its exceptions come from here. Any thread.
   c10::intrusive_ptr<c10d::Work> allreduce(std::vector<at::Tensor>& tensors, const c10d::AllreduceOptions& options) override {
     auto work = ProcessGroupGloo::allreduce(tensors, options);
-    work->getFuture()->addCallback([failed = failed_](c10::ivalue::Future& future) {
-      if (future.hasError()) *failed = true;
-    });
+    const std::lock_guard lock(sums_mutex_);
+    sums_.push_back(work->getFuture());
     return work;
   }
-  /// Whether an `allreduce` has failed.
-  bool has_failed() const noexcept { return *failed_; }
+  /// Whether an `allreduce` since `forget_sums` has failed.
+  bool has_failed() {
+    const std::lock_guard lock(sums_mutex_);
+    return std::any_of(sums_.begin(), sums_.end(), [](const auto& sum) { return sum->completed() && sum->hasError(); });
+  }
+  void forget_sums() {
+    const std::lock_guard lock(sums_mutex_);
+    sums_.clear();
+  }
 
  private:
-  std::shared_ptr<std::atomic<bool>> failed_ = std::make_shared<std::atomic<bool>>(false);
+  // Asked themselves: who waits for one is woken before its callbacks have run.
+  std::mutex sums_mutex_;
+  std::vector<c10::intrusive_ptr<c10::ivalue::Future>> sums_;
 };
 
 /// Wakes those who wait for an operation when it ends, and when the connections are closed.

@@ -160,6 +160,7 @@ class C10dReducer final : public GradientReducer {
   void prepare(const std::vector<at::Tensor>& outputs) override {
     exchange_->require_sound(Call::backward);
     if (exchange_->options().check_order) exchange_->call(round_, Call::backward, 0, {});
+    link_->impl()->gloo->forget_sums();
     round_.call = Call::backward;
     round_.start = std::chrono::steady_clock::now();
     reducer_->prepare_for_backward(sends_outputs_ ? outputs : std::vector<at::Tensor>());
