@@ -131,7 +131,6 @@ TEST(DistributedTrainer, ARankLostInTheMiddleOfAStepIsNamed) {
     for (int rank : {0, 2}) {
       const RankResult& result = results[static_cast<std::size_t>(rank)];
       EXPECT_TRUE(contains(result.said, "backward: rank 1 did not arrive")) << result.said;
-      EXPECT_LT(result.seconds, 20);
     }
   }
 }
