@@ -6,9 +6,16 @@ SHELL := /bin/bash
 # Variables to set on the command line: make build JOBS=4 TORCH_PREFIX=/opt/libtorch
 JOBS ?= 2
 TORCH_PREFIX ?=
-TRIALS ?= 50
+TRIALS ?=
+INPUTS ?=
+LIMIT ?=
+SEED ?=
+SANITIZERS ?=
+ONLY ?=
 FILES ?=
 CHANGED ?=
+QUICK ?=
+BENCH ?=
 
 release := build/release
 # Errors go to stderr and stay visible.
@@ -25,8 +32,8 @@ help:
 	@echo 'make test     set up, build, run every test'
 	@echo 'make lint     formatting, clang-tidy, every public header alone (CHANGED=1: changed files only; FILES="a.cpp …")'
 	@echo 'make format   put every source file into the format that lint expects'
-	@echo 'make bench    build and run the benchmarks'
-	@echo 'make stress   the tests that kill and resume runs, with more trials (TRIALS=50)'
+	@echo 'make bench    build and run the benchmarks, end with a table (QUICK=1: a short run; BENCH="solver data": only those)'
+	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=600 SANITIZERS=1)'
 	@echo 'make docs     check the links and file names in the documentation'
 	@echo 'make clean    remove build/ and output/; what setup installed stays'
 	@echo
@@ -58,12 +65,12 @@ format: setup
 bench: setup
 	@$(call configure,ON)
 	@$(compile)
-	@tools/bench.sh $(release)/benches
+	@QUICK=$(QUICK) tools/bench.py $(release)/benches $(BENCH)
 
 stress: setup
 	@$(call configure,OFF)
 	@$(compile)
-	@TREADLE_STRESS=1 TRIALS=$(TRIALS) tools/test.sh $(release) --label-regex '^stress$$' --timeout 3600
+	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) ONLY='$(ONLY)' tools/stress.py $(release)
 
 docs: setup
 	@$(call configure,OFF)

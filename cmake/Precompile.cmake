@@ -1,7 +1,8 @@
 # LibTorch's headers take three to ten seconds to parse, in every unit. A target takes them parsed:
-#   treadle_precompiled(TARGET library|test tensor|nn)
-# `tensor` holds a tensor and what a room needs to speak of one; `nn` holds torch/nn and torch/optim too, half a gigabyte that takes
-# two seconds to load: for targets most of whose units include them.
+#   treadle_precompiled(TARGET library|test tensor|command|nn|torch)
+# `tensor` holds a tensor and what a room needs to speak of one; `command` the parsers of command lines and JSON too; `nn` holds
+# torch/nn and torch/optim, half a gigabyte that takes two seconds to load: for targets most of whose units include them; `torch`
+# is all of LibTorch's front end, for programs that include torch/torch.h.
 #
 # No source may lean on it: what lint compiles is compiled without.
 option(TREADLE_PRECOMPILE "parse LibTorch's headers once for all units" ${PROJECT_IS_TOP_LEVEL})
@@ -9,6 +10,9 @@ option(TREADLE_PRECOMPILE "parse LibTorch's headers once for all units" ${PROJEC
 set(treadle_tensor_headers <ATen/core/Tensor.h> <fmt/format.h> <algorithm> <filesystem> <fstream> <functional> <map> <memory>
   <optional> <span> <sstream> <string> <variant> <vector>)
 set(treadle_nn_headers <torch/nn/module.h> <torch/nn/modules/batchnorm.h> <torch/nn/modules/linear.h> <torch/optim/sgd.h>)
+
+set(treadle_command_headers <CLI/CLI.hpp> <nlohmann/json.hpp>)
+set(treadle_torch_headers <torch/torch.h>)
 
 # A host parses one set with one kind's flags. It is made when the first target asks.
 function(treadle_precompile_host host kind headers)
@@ -25,8 +29,11 @@ function(treadle_precompile_host host kind headers)
   target_compile_definitions(${host} PRIVATE ${treadle_fmt_definition})
   target_link_libraries(${host} PRIVATE LibTorch::torch Threads::Threads treadle_warnings)
   target_precompile_headers(${host} PRIVATE ${treadle_tensor_headers})
-  if(headers STREQUAL "nn")
-    target_precompile_headers(${host} PRIVATE ${treadle_nn_headers})
+  if(headers STREQUAL "command")
+    target_link_libraries(${host} PRIVATE CLI11::CLI11 nlohmann_json::nlohmann_json)
+  endif()
+  if(NOT headers STREQUAL "tensor")
+    target_precompile_headers(${host} PRIVATE ${treadle_${headers}_headers})
   endif()
 endfunction()
 

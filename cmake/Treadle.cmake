@@ -14,7 +14,7 @@ function(treadle_find_fmt)
   endif()
 endfunction()
 
-# treadle_room(NAME SOURCES … [USES room …] [LIBRARIES …] [PRECOMPILED tensor|nn]): the library of one room. Its public headers are the
+# treadle_room(NAME SOURCES … [USES room …] [LIBRARIES …] [PRECOMPILED tensor|command|nn|torch]): the library of one room. Its public headers are the
 # files under include/treadle/NAME, a verified set: each compiles alone (build the target all_verify_interface_header_sets).
 function(treadle_room name)
   cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;USES;LIBRARIES" ${ARGN})
@@ -61,7 +61,7 @@ function(treadle_test name)
   target_compile_features(${target} PRIVATE cxx_std_20)
   target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings treadle_test_main)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
-  target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition} TREADLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
   target_compile_options(${target} PRIVATE ${treadle_test_options})
   if(arg_PRECOMPILED)
@@ -72,14 +72,14 @@ function(treadle_test name)
     RUN_SERIAL "$<BOOL:${arg_SERIAL}>" SKIP_RETURN_CODE 77)
 endfunction()
 
-# treadle_bench(NAME SOURCES … [LIBRARIES …] [OWN_MAIN]): the program build/…/benches/bench_NAME, by Google Benchmark unless it
-# has a main of its own.
+# treadle_bench(NAME SOURCES … [LIBRARIES …]): the program build/…/benches/bench_NAME, which reports its figures by
+# benches/report.hpp.
 function(treadle_bench name)
-  cmake_parse_arguments(arg "OWN_MAIN" "" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
   set(target bench_${name})
   add_executable(${target} ${arg_SOURCES})
   target_compile_features(${target} PRIVATE cxx_std_20)
-  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_warnings $<$<NOT:$<BOOL:${arg_OWN_MAIN}>>:benchmark::benchmark_main>)
+  target_link_libraries(${target} PRIVATE ${arg_LIBRARIES} treadle_bench_support treadle_warnings)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
   target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition})
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/benches")

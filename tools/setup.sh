@@ -10,7 +10,7 @@ set -u
 torch_version=2.13.0
 packages=(g++ make cmake ninja-build git ccache
   libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev libprotozero-dev zlib1g-dev
-  libjpeg62-turbo-dev libpng-dev libgloo-dev libgtest-dev librapidcheck-dev libbenchmark-dev dataset-fashion-mnist)
+  libjpeg62-turbo-dev libpng-dev libgloo-dev libgtest-dev librapidcheck-dev dataset-fashion-mnist)
 
 # MiB of free disk, before the step starts.
 need_packages=1500

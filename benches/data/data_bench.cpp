@@ -1,10 +1,9 @@
 // What a batch costs: DataLoader against torch.utils.data.DataLoader of the same number of workers, taking turns in one run, and
 // what it costs alone: handing over a batch that is ready, resuming far into a run, memory over many batches.
-//
-//   bench_data [ROUNDS]     5 unless said otherwise; ratios are of medians
-//
-// Python is .venv/bin/python of the source folder; the photos need Pillow there (or on PYTHONPATH). What is absent is said and
-// left out.
+// The photos need Pillow in that Python. What is absent is said and left out.
+
+#include <benches/python_side.hpp>
+#include <benches/report.hpp>
 #include <benches/timing.hpp>
 #include <treadle/data/data_loader.hpp>
 #include <treadle/data/image_folder.hpp>
@@ -17,12 +16,10 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
-#include "benches/data/python_side.hpp"
 #include "tests/support/encode_jpeg.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -49,23 +46,27 @@ std::unique_ptr<DataLoader> make_loader(std::shared_ptr<const Dataset> dataset, 
       DataLoaderOptions{.batch_size = kBatch, .num_workers = workers, .drop_last = true, .transform = std::move(transform)});
 }
 
-void compare(const std::string& what, DataLoader& loader, PythonSide& python, const std::string& line, double asked, int rounds) {
+void compare(const std::string& what, DataLoader& loader, PythonSide& python, const std::string& line, double asked) {
   seconds_per_batch(loader);
   std::vector<double> ours, theirs;
-  for (int round = 0; round < rounds; ++round) {
+  for (int round = 0; round < rounds(7); ++round) {
     ours.push_back(seconds_per_batch(loader));
     if (const auto time = python.seconds(line)) theirs.push_back(*time);
   }
-  const double own = 1e6 * median(ours);
   if (theirs.empty()) {
-    fmt::print("{:<44} {:>10.1f} us   Python's side is absent\n", what, own);
+    report({.what = what, .unit = "us", .ours = 1e6 * median(ours)});
+    remark("Python's side of it is absent");
     return;
   }
-  const double other = 1e6 * median(theirs);
-  fmt::print("{:<44} {:>10.1f} us {:>10.1f} us  1/{:<5.1f} asked 1/{:.1f}\n", what, own, other, other / own, asked);
+  report({.what = what,
+          .unit = "us",
+          .ours = 1e6 * median(ours),
+          .peer = "Python DataLoader",
+          .theirs = 1e6 * median(theirs),
+          .asked = Asked::faster_at_least(asked)});
 }
 
-void small_batches(PythonSide& python, int rounds) {
+void small_batches(PythonSide& python) {
   constexpr std::int64_t batches = 400;
   const auto rows = std::make_shared<TensorDataset>(
       Dict{{"x", at::rand({kBatch * batches, 3, 8, 8})}, {"label", at::arange(kBatch * batches)}});
@@ -73,13 +74,13 @@ void small_batches(PythonSide& python, int rounds) {
   for (int workers : {0, 1, 2}) {
     const std::string line = fmt::format("small {} {}", batches, workers);
     const double asked = workers == 0 ? 1 : 10;
-    compare(fmt::format("32 x 3x8x8, {} workers", workers), *make_loader(rows, workers), python, line, asked, rounds);
+    compare(fmt::format("32 x 3x8x8, {} workers", workers), *make_loader(rows, workers), python, line, asked);
     compare(fmt::format("32 x 3x8x8, {} workers, sample by sample", workers), *make_loader(one_by_one, workers), python, line,
-            asked, rounds);
+            asked);
   }
 }
 
-void large_batches(PythonSide& python, int rounds) {
+void large_batches(PythonSide& python) {
   constexpr std::int64_t batches = 40;
   const at::Tensor rows = at::rand({64, 3, 224, 224});
   class Rows final : public Dataset {
@@ -93,8 +94,7 @@ void large_batches(PythonSide& python, int rounds) {
    private:
     at::Tensor tensor_;
   };
-  compare("19 MB batch, 1 worker", *make_loader(std::make_shared<Rows>(rows), 1), python, fmt::format("large {}", batches), 3,
-          rounds);
+  compare("19 MB batch, 1 worker", *make_loader(std::make_shared<Rows>(rows), 1), python, fmt::format("large {}", batches), 3);
 }
 
 /// Photos of this size: soft shapes with noise, which JPEG packs about as tightly as real ones.
@@ -116,7 +116,7 @@ void write_photos(const std::filesystem::path& folder, std::int64_t height, std:
   }
 }
 
-void photos(PythonSide& python, int rounds) {
+void photos(PythonSide& python) {
   const Transform augment = compose({resize_shortest_edge({.sizes = {256}}), random_crop({.height = 224, .width = 224}),
                                      random_flip(), normalize({.mean = {123.7, 116.3, 103.5}, .std = {58.4, 57.1, 57.4}})});
   for (const auto& [height, width] : {std::pair(375, 500), std::pair(960, 1280)}) {
@@ -128,8 +128,7 @@ void photos(PythonSide& python, int rounds) {
           ImageFolderOptions{.root = folder.path(), .decode = {.mode = ColourMode::rgb, .least_side = least_side}});
       const auto dataset = std::make_shared<ConcatDataset>(std::vector<std::shared_ptr<const Dataset>>(repeats, once));
       compare(fmt::format("JPEG {}x{}, augmented, 2 workers{}", width, height, least_side > 0 ? ", scaled decoding" : ""),
-              *make_loader(dataset, 2, augment), python, fmt::format("photos 0 {} 2 {}", folder.path().string(), repeats), 2,
-              rounds);
+              *make_loader(dataset, 2, augment), python, fmt::format("photos 0 {} 2 {}", folder.path().string(), repeats), 2);
     }
   }
 }
@@ -143,9 +142,7 @@ void hand_off() {
     std::this_thread::sleep_for(std::chrono::microseconds(300));  // the next batch is ready
     times.push_back(seconds([&] { loader.next(); }));
   }
-  std::sort(times.begin(), times.end());
-  fmt::print("hand-off of a ready batch: {:.1f} us in the middle, {:.1f} at best (asked <= 5)\n", 1e6 * times[times.size() / 2],
-             1e6 * times.front());
+  report({.what = "hand-off of a ready batch", .unit = "us", .ours = 1e6 * median(times), .asked = Asked::at_most(5)});
 }
 
 void resume() {
@@ -163,7 +160,7 @@ void resume() {
     states.push_back(Dict{{"sampler", sampler.state_dict()}, {"seed", 0}});
   }
   std::vector<double> times[2];
-  for (int round = 0; round < 31; ++round) {
+  for (int round = 0; round < rounds(31); ++round) {
     for (std::size_t i : {0u, 1u}) {
       const auto loader = make();
       times[i].push_back(seconds([&] {
@@ -172,8 +169,12 @@ void resume() {
       }));
     }
   }
-  fmt::print("resume and first batch of 60000 samples: {:.2f} ms at iteration 10, {:.2f} ms at 1000000\n", 1e3 * median(times[0]),
-             1e3 * median(times[1]));
+  report({.what = "resume and first batch of 60000 samples at iteration 10^6",
+          .unit = "ms",
+          .ours = 1e3 * median(times[1]),
+          .peer = "at iteration 10",
+          .theirs = 1e3 * median(times[0]),
+          .asked = Asked::ratio_at_most(1.1)});
 }
 
 double resident_mib() {
@@ -184,7 +185,7 @@ double resident_mib() {
 }
 
 void memory() {
-  constexpr std::int64_t batches = 100'000;
+  const std::int64_t batches = quick() ? 10'000 : 100'000;
   const auto rows = std::make_shared<TensorDataset>(Dict{{"x", at::rand({4096, 3, 32, 32})}});
   DataLoader loader(rows, std::make_unique<TrainingSampler>(4096, TrainingSamplerOptions{.seed = 1}, nullptr),
                     {.batch_size = kBatch, .num_workers = 2, .prefetch = 4});
@@ -193,21 +194,22 @@ void memory() {
     loader.next();
     if (i == batches / 100) early = resident_mib();
   }
-  fmt::print("memory: {:.1f} MiB resident after 1 % of {} batches of {:.2f} MiB, {:.1f} MiB after all\n", early, batches,
-             static_cast<double>(kBatch * 3 * 32 * 32 * 4) / (1 << 20), resident_mib());
+  report({.what = fmt::format("resident after {} batches of 0.38 MiB", batches),
+          .unit = "MiB",
+          .ours = resident_mib(),
+          .peer = "after 1 % of them",
+          .theirs = early,
+          .asked = Asked::more_at_most(6 * 0.375)});
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  const int rounds = argc > 1 ? std::atoi(argv[1]) : 5;
-  PythonSide python;  // before there are threads
+int main() {
+  PythonSide python("data/python_loader.py");
   at::set_num_threads(1);
-  fmt::print("{:<44} {:>13} {:>13}\n", "a batch", "Treadle", "Python");
-  small_batches(python, rounds);
-  large_batches(python, rounds);
-  photos(python, rounds);
+  small_batches(python);
+  large_batches(python);
+  photos(python);
   hand_off();
   resume();
   memory();

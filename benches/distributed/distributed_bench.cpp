@@ -6,6 +6,8 @@
 // All sides wait in processes of their own and take turns; medians over the turns are compared. Python runs from TREADLE_PYTHON,
 // or .venv; without it those comparisons are left out.
 
+#include <benches/python_side.hpp>
+#include <benches/report.hpp>
 #include <benches/timing.hpp>
 #include <comm/c10d.hpp>
 #include <treadle/comm/comm.hpp>
@@ -85,7 +87,7 @@ std::map<std::string, Task> tasks_of(Group& group, const ConnectOptions& options
                                                          .address = "127.0.0.1"});
   Dict losses;
   for (int i = 0; i < 10; ++i) losses.set(fmt::format("loss_{}", i), 0.5 * i);
-  const at::Tensor kilobyte = at::zeros({1000}, at::kByte), all = at::zeros({1000 * options.world_size}, at::kByte);
+  const at::Tensor kilobyte = at::zeros({1000}, at::kByte), all = at::zeros({std::int64_t{1000} * options.world_size}, at::kByte);
   return {{"small", training(group, 2, 16, 8, false)},
           {"large", training(group, 6, 2048, 8, false)},
           {"large with exchange", training(group, 6, 2048, 8, true)},
@@ -169,7 +171,7 @@ class Side {
   double ask(const std::string& task, int count) {
     for (const Rank& rank : ranks_) write_line(rank.to, fmt::format("{} {}", task, count));
     std::vector<double> answers;
-    for (const Rank& rank : ranks_) answers.push_back(std::atof(read_line(rank.from).c_str()));
+    for (const Rank& rank : ranks_) answers.push_back(std::strtod(read_line(rank.from).c_str(), nullptr));
     return answers.front();
   }
 
@@ -187,22 +189,26 @@ struct Subject {
   std::string label;
 };
 
-/// The subjects take turns; the ratio of the first to each other is what counts.
-void compare(int size, const std::vector<Subject>& subjects, int count, const std::string& asked) {
-  std::vector<std::vector<double>> times(subjects.size());
-  for (int turn = -1; turn < kTurns; ++turn) {
-    for (std::size_t i = 0; i < subjects.size(); ++i) {
-      const double time = subjects[i].side.ask(subjects[i].task, count);
-      if (turn >= 0) times[i].push_back(time);  // the first is for warming up
-    }
+/// Both take turns. Gives their medians in seconds.
+std::pair<double, double> alternate(const Subject& ours, const Subject& peer, int count) {
+  std::vector<double> our_times, their_times;
+  for (int turn = -1; turn < rounds(kTurns); ++turn) {
+    const double mine = ours.side.ask(ours.task, count), theirs = peer.side.ask(peer.task, count);
+    if (turn < 0) continue;  // the first is for warming up
+    our_times.push_back(mine);
+    their_times.push_back(theirs);
   }
-  const double own = median(times[0]);
-  fmt::print("{} ranks  {:<22} {:>10.1f} us", size, subjects[0].label, own * 1e6);
-  for (std::size_t i = 1; i < subjects.size(); ++i) {
-    fmt::print("   {} {:.1f} us, ratio {:.3f}", subjects[i].label, median(times[i]) * 1e6, own / median(times[i]));
-  }
-  fmt::print("   (asked {})\n", asked);
-  std::fflush(stdout);
+  return {median(our_times), median(their_times)};
+}
+
+void compare(int size, const Subject& ours, const Subject& peer, int count, double limit) {
+  const auto [mine, theirs] = alternate(ours, peer, count);
+  report({.what = fmt::format("{} ranks: {}", size, ours.label),
+          .unit = "us",
+          .ours = mine * 1e6,
+          .peer = peer.label,
+          .theirs = theirs * 1e6,
+          .asked = Asked::ratio_at_most(limit)});
 }
 
 void compare_all(int size, const std::filesystem::path& folder) {
@@ -216,30 +222,26 @@ void compare_all(int size, const std::filesystem::path& folder) {
            .timeout = std::chrono::minutes(2)},
           in, out);
   });
-  const char* chosen = std::getenv("TREADLE_PYTHON");
-  const std::string program = chosen ? chosen : ".venv/bin/python";
-  const std::string script = std::string(TREADLE_SOURCE_DIR) + "/benches/distributed/ranks.py";
+  const std::string program = python_program();
+  const std::string script = source_folder() + "/benches/distributed/ranks.py";
   Side python(size, [&](int rank, int in, int out) {
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     execl(program.c_str(), program.c_str(), script.c_str(), std::to_string(rank).c_str(), std::to_string(size).c_str(),
           file("python").c_str(), nullptr);
   });
-  if (!ours.ready()) {
-    fmt::print("{} ranks: they did not start\n", size);
-    return;
-  }
+  if (!ours.ready()) return remark(fmt::format("{} ranks: they did not start", size));
   const bool has_python = python.ready();
-  if (!has_python) fmt::print("{} ranks: no comparison with Python: {} does not run {}\n", size, program, script);
+  if (!has_python) remark(fmt::format("{} ranks: no comparison with Python: {} does not run {}", size, program, script));
   if (has_python) {
-    compare(size, {{ours, "small", "tiny step"}, {python, "small", "Python"}}, 100, "at most 1");
-    compare(size, {{ours, "large", "25 M step"}, {python, "large", "Python"}}, 3, "at most 1");
+    compare(size, {ours, "small", "tiny DDP step"}, {python, "small", "Python DDP"}, 100, 1);
+    compare(size, {ours, "large", "25 M DDP step"}, {python, "large", "Python DDP"}, 3, 1);
   }
-  compare(size, {{ours, "large with exchange", "25 M step, exchange"}, {ours, "large", "without"}}, 3, "at most 1.02");
-  compare(size, {{ours, "reduce_dict", "reduce_dict"}, {ours, "bare reduce", "bare"}}, 300, "at most 1.3");
-  std::vector<Subject> gathers{{ours, "all_gather", "all_gather of 1 kB"}, {ours, "bare all_gather", "bare"}};
-  if (has_python) gathers.push_back({python, "all_gather", "Python"});
-  compare(size, gathers, 300, "at most 3 and 0.333");
+  compare(size, {ours, "large with exchange", "25 M step with the exchange"}, {ours, "large", "without"}, 3, 1.02);
+  compare(size, {ours, "reduce_dict", "reduce_dict of 10"}, {ours, "bare reduce", "bare reduce"}, 300, 1.3);
+  const Subject gather{ours, "all_gather", "all_gather of 1 kB"};
+  compare(size, gather, {ours, "bare all_gather", "bare all_gather"}, 300, 3);
+  if (has_python) compare(size, gather, {python, "all_gather", "Python all_gather_object"}, 300, 1.0 / 3);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 // operator new are counted, over all steps and in those that write nothing. Batches are made ahead, as a loader's threads do.
 // Ends with the memory that a million recorded steps take.
 
+#include <benches/report.hpp>
 #include <benches/timing.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/data/batch_source.hpp>
@@ -17,16 +18,13 @@
 #include <treadle/solver/sgd.hpp>
 
 #include <ATen/Parallel.h>
-#include <fmt/format.h>
 #include <torch/nn/modules/activation.h>
 #include <torch/nn/modules/container/sequential.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -168,8 +166,6 @@ Turn turn(Loop& loop) {
   return {time.count() / kStepsOfATurn, static_cast<double>(news - news_before) / kStepsOfATurn};
 }
 
-void say(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
-
 std::int64_t resident_kib() {
   std::ifstream status("/proc/self/statm");
   std::int64_t pages = 0;
@@ -186,7 +182,7 @@ void time_put_scalar() {
     storage.put_scalar("loss", i);
   }
   const std::chrono::duration<double, std::nano> time = std::chrono::steady_clock::now() - start;
-  say(fmt::format("put_scalar                                   {:8.1f} ns", time.count() / kCalls));
+  report({.what = "put_scalar", .unit = "ns", .ours = time.count() / kCalls, .asked = Asked::at_most(50)});
 }
 
 void measure_memory() {
@@ -198,8 +194,12 @@ void measure_memory() {
     for (const char* name : {"loss", "lr", "time", "data_time", "rank_data_time", "total_loss"}) storage.put_scalar(name, i);
     if (i == kSteps / 10) after_tenth = resident_kib();
   }
-  say(fmt::format("memory from step 100,000 to 1,000,000        {:8} KiB more, six scalars a step",
-                  resident_kib() - after_tenth));
+  report({.what = "resident after 1,000,000 steps of six scalars",
+          .unit = "KiB",
+          .ours = static_cast<double>(resident_kib()),
+          .peer = "after 100,000",
+          .theirs = static_cast<double>(after_tenth),
+          .asked = Asked::more_at_most(64)});
 }
 
 }  // namespace
@@ -214,22 +214,32 @@ int main() {
     ByHand hand;
     Engine engine(folder.string());
     std::vector<double> bare_times, hand_times, engine_times, bare_news, hand_news, engine_news;
-    for (int k = -1; k < kTurns; ++k) {
+    for (int k = -1; k < rounds(kTurns); ++k) {
       const Turn a = turn(bare), b = turn(hand), c = turn(engine);
       if (k < 0) continue;
       bare_times.push_back(a.microseconds), hand_times.push_back(b.microseconds), engine_times.push_back(c.microseconds);
       bare_news.push_back(a.news), hand_news.push_back(b.news), engine_news.push_back(c.news);
     }
     const double bare_time = median(bare_times), hand_time = median(hand_times), engine_time = median(engine_times);
-    say(fmt::format("bare loop with torch::optim::SGD             {:8.2f} us a step, {:5.1f} news", bare_time,
-                    median(bare_news)));
-    say(fmt::format("the engine's calls by hand                   {:8.2f} us a step, {:5.1f} news", hand_time,
-                    median(hand_news)));
-    say(fmt::format("SimpleTrainer, six hooks, metrics written    {:8.2f} us a step, {:5.1f} news", engine_time,
-                    median(engine_news)));
-    say(fmt::format("its steps that write nothing                              {:18.1f} news", engine.quiet_news()));
-    say(fmt::format("engine / bare loop                           {:8.3f}", engine_time / bare_time));
-    say(fmt::format("engine - by hand                             {:8.2f} us", engine_time - hand_time));
+    report({.what = "a step, six hooks, metrics written",
+            .unit = "us",
+            .ours = engine_time,
+            .peer = "bare LibTorch loop",
+            .theirs = bare_time,
+            .asked = Asked::ratio_at_most(0.95)});
+    report({.what = "a step, six hooks, metrics written",
+            .unit = "us",
+            .ours = engine_time,
+            .peer = "the same calls by hand",
+            .theirs = hand_time,
+            .asked = Asked::more_at_most(2)});
+    report({.what = "operator new a step, between two writes",
+            .unit = "calls",
+            .ours = engine.quiet_news(),
+            .peer = "the same calls by hand",
+            .theirs = median(hand_news),
+            .asked = Asked::more_at_most(0)});
+    report({.what = "operator new a step, writes included", .unit = "calls", .ours = median(engine_news)});
   }
   time_put_scalar();
   measure_memory();

@@ -4,6 +4,7 @@
 // tensors of another one changes LibTorch's time by a factor of two. Prints one line for each comparison; with an argument, only
 // those of optimizers whose line begins with it.
 
+#include <benches/report.hpp>
 #include <benches/timing.hpp>
 #include <treadle/solver/adamw.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
@@ -17,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -65,11 +66,13 @@ Tensors parameters(std::int64_t count, std::int64_t size) {
   return params;
 }
 
-void report(const std::string& what, Times times) {
-  std::fputs(fmt::format("{:<58} {:>10.1f} us  torch::optim {:>10.1f} us  ratio {:>6.2f}\n", what, times.mine * 1e6,
-                         times.theirs * 1e6, times.theirs / times.mine)
-                 .c_str(),
-             stdout);
+void report(const std::string& what, Times times, treadle::Asked asked) {
+  treadle::report({.what = what,
+                   .unit = "us",
+                   .ours = times.mine * 1e6,
+                   .peer = "torch::optim",
+                   .theirs = times.theirs * 1e6,
+                   .asked = asked});
 }
 
 struct Size {
@@ -77,7 +80,10 @@ struct Size {
   std::int64_t size;
   int rounds;
   int steps_of_a_turn;
+  double sgd, adamw, fused_adamw;  // times that ours is asked to be faster; 0: nothing is asked
 };
+
+treadle::Asked faster(double times) { return times > 0 ? treadle::Asked::faster_at_least(times) : treadle::Asked::nothing(); }
 
 std::string chosen;
 
@@ -94,14 +100,15 @@ void in_a_process_of_its_own(const std::function<void()>& run) {
 }
 
 void compare(const std::string& what, const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& mine,
-             const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& theirs, Size size) {
+             const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& theirs, Size size, double asked) {
   if (!fmt::format("{}, {} x {}", what, size.count, size.size).starts_with(chosen)) return;
   for (int steps : {size.steps_of_a_turn, 1}) {
     in_a_process_of_its_own([&] {
       Tensors my_params = parameters(size.count, size.size), their_params = parameters(size.count, size.size);
       auto a = mine(my_params), b = theirs(their_params);
       report(fmt::format("{}, {} x {}{}", what, size.count, size.size, steps == 1 ? ", step about" : ""),
-             alternate([&] { a->step(); }, [&] { b->step(); }, size.rounds, steps));
+             alternate([&] { a->step(); }, [&] { b->step(); }, treadle::rounds(size.rounds), steps),
+             faster(steps == 1 ? 0 : asked));
     });
   }
 }
@@ -116,11 +123,11 @@ void compare_optimizers(Size size) {
     compare(
         "SGD with momentum" + suffix,
         [&](const Tensors& p) { return std::make_unique<treadle::Sgd>(p, SgdOptions{.momentum = 0.9, .fused = fused}); },
-        torch_sgd, size);
+        torch_sgd, size, fused ? 0 : size.sgd);
     compare(
         "AdamW" + suffix,
         [&](const Tensors& p) { return std::make_unique<treadle::AdamW>(p, AdamOptions{.weight_decay = 0.01, .fused = fused}); },
-        torch_adamw, size);
+        torch_adamw, size, fused ? size.fused_adamw : size.adamw);
   }
 }
 
@@ -132,18 +139,20 @@ void compare_clipping(Size size) {
   treadle::WithGradientClipping<treadle::Sgd> clipping(clip, clipped_params, SgdOptions{.momentum = 0.9});
   Tensors grads;
   for (const at::Tensor& param : params) grads.push_back(param.grad());
-  Times steps = alternate([&] { clipping.step(); }, [&] { plain.step(); }, size.rounds, size.steps_of_a_turn);
-  Times pass = alternate([&] { treadle::total_norm(grads); }, [&] { plain.step(); }, size.rounds, size.steps_of_a_turn);
-  std::fputs(fmt::format("{:<58} {:>10.1f} us  without {:>10.1f} us  adds {:>6.2f} of a reading pass ({:.1f} us)\n",
-                         fmt::format("SGD with full-model clipping, {} x {}", size.count, size.size), steps.mine * 1e6,
-                         steps.theirs * 1e6, (steps.mine - steps.theirs) / pass.mine, pass.mine * 1e6)
-                 .c_str(),
-             stdout);
+  Times steps = alternate([&] { clipping.step(); }, [&] { plain.step(); }, treadle::rounds(size.rounds), size.steps_of_a_turn);
+  Times pass =
+      alternate([&] { treadle::total_norm(grads); }, [&] { plain.step(); }, treadle::rounds(size.rounds), size.steps_of_a_turn);
+  treadle::report({.what = fmt::format("full-model clipping adds to SGD, {} x {}", size.count, size.size),
+                   .unit = "us",
+                   .ours = (steps.mine - steps.theirs) * 1e6,
+                   .peer = "one reading pass",
+                   .theirs = pass.mine * 1e6,
+                   .asked = treadle::Asked::ratio_at_most(1)});
 }
 
 /// Gradients are put back for every round, outside the time that counts.
 void compare_host_work() {
-  constexpr int kRounds = 301;
+  const int kRounds = treadle::rounds(301);
   Tensors mine = parameters(100, 10), theirs = parameters(100, 10);
   treadle::Sgd a(mine, SgdOptions{.momentum = 0.9});
   torch::optim::SGD b(theirs, torch::optim::SGDOptions(1e-3).momentum(0.9));
@@ -162,7 +171,7 @@ void compare_host_work() {
     mine_times.push_back(run(mine, a));
     theirs_times.push_back(run(theirs, b));
   }
-  report("a step and zero_grad of 100 x 10", {median(mine_times), median(theirs_times)});
+  report("a step and zero_grad of 100 x 10", {median(mine_times), median(theirs_times)}, faster(5));
 }
 
 void time_schedule() {
@@ -173,9 +182,11 @@ void time_schedule() {
   double time = seconds([&] {
     for (int k = 0; k < kCalls; ++k) sum += schedule(static_cast<double>(k % 90000) / 90000.0);
   });
-  std::fputs(
-      fmt::format("{:<58} {:>10.1f} ns  (sum {:.3f})\n", "a value of warm-up and cosine", time / kCalls * 1e9, sum).c_str(),
-      stdout);
+  if (std::isnan(sum)) std::abort();
+  treadle::report({.what = "a value of warm-up and cosine",
+                   .unit = "ns",
+                   .ours = time / kCalls * 1e9,
+                   .asked = treadle::Asked::at_most(100)});
 }
 
 }  // namespace
@@ -183,7 +194,8 @@ void time_schedule() {
 int main(int argc, char** argv) {
   if (argc > 1) chosen = argv[1];
   at::set_num_threads(1);
-  for (Size size : {Size{1000, 1000, 9, 100}, Size{100, 10000, 25, 100}, Size{10, 4000000, 7, 3}}) {
+  for (Size size :
+       {Size{1000, 1000, 9, 100, 10, 4, 10}, Size{100, 10000, 25, 100, 0, 0, 0}, Size{10, 4000000, 7, 3, 2, 2.5, 8}}) {
     compare_optimizers(size);
     if (chosen.empty()) in_a_process_of_its_own([&] { compare_clipping(size); });
   }

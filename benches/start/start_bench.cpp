@@ -4,13 +4,13 @@
 //   until it ends.
 // The three take turns; medians are compared.
 
+#include <benches/python_side.hpp>
+#include <benches/report.hpp>
 #include <benches/timing.hpp>
 #include <tests/support/process.hpp>
 #include <tests/support/temporary_folder.hpp>
 #include <tests/support/tiny_fashion.hpp>
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
@@ -60,13 +60,13 @@ double run_until_reported(const std::vector<std::string>& command) {
 
 int main(int, char** argv) {
   const fs::path folder = fs::canonical(argv[0]).parent_path();
-  const fs::path python = fs::path(TREADLE_SOURCE_DIR) / ".venv/bin/python";
+  const std::string python = python_program();
   const TemporaryFolder data;
   write_tiny_fashion(data.path());
   const std::vector<std::string> train = {(folder.parent_path() / "bin/treadle").string(),
                                           "train",
                                           "--config-file",
-                                          std::string(TREADLE_SOURCE_DIR) + "/configs/fashion_mnist_cnn.yaml",
+                                          source_folder() + "/configs/fashion_mnist_cnn.yaml",
                                           "MODEL.DEVICE",
                                           "cpu",
                                           "DATASETS.TEST",
@@ -84,17 +84,25 @@ int main(int, char** argv) {
                                           "OUTPUT_DIR",
                                           data / "run"};
   const bool has_python = fs::exists(python);
-  if (!has_python) std::printf("no Python at %s: its side is left out\n", python.c_str());
+  if (!has_python) remark("no Python at " + python + ": its side is left out");
   std::vector<double> treadle, bare, imported;
-  for (int turn = 0; turn < kTurns; ++turn) {
+  for (int turn = 0; turn < rounds(kTurns); ++turn) {
     fs::remove_all(data / "run");
     treadle.push_back(run_until_reported(train));
     bare.push_back(run({(folder / "bench_start_bare").string()}));
-    if (has_python) imported.push_back(run({python.string(), "-c", kPython}));
+    if (has_python) imported.push_back(run({python, "-c", kPython}));
   }
-  std::printf("treadle train  %.3f s\nbare LibTorch  %.3f s, ratio %.2f (asked: at most 2)\n", median(treadle), median(bare),
-              median(treadle) / median(bare));
+  report({.what = "treadle train, from nothing to the first step",
+          .unit = "s",
+          .ours = median(treadle),
+          .peer = "bare LibTorch program",
+          .theirs = median(bare),
+          .asked = Asked::ratio_at_most(2)});
   if (has_python)
-    std::printf("Python         %.3f s, ratio %.2f (asked: at most 0.33)\n", median(imported),
-                median(treadle) / median(imported));
+    report({.what = "treadle train, from nothing to the first step",
+            .unit = "s",
+            .ours = median(treadle),
+            .peer = "Python",
+            .theirs = median(imported),
+            .asked = Asked::ratio_at_most(1.0 / 3)});
 }

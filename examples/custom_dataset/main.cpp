@@ -17,8 +17,8 @@ class Spirals final : public Dataset {
   std::int64_t size() const override { return 2000; }
   // Called by many threads at once: it only reads.
   Sample get(std::int64_t index, Rng& rng) const override {
-    const std::int64_t label = index % 2;
-    const double t = 0.25 + static_cast<double>(index / 2) / 1000 * 2.5, angle = 2 * t + static_cast<double>(label) * M_PI;
+    const std::int64_t label = index % 2, place = index / 2;
+    const double t = 0.25 + static_cast<double>(place) / 1000 * 2.5, angle = 2 * t + static_cast<double>(label) * M_PI;
     auto x = torch::tensor({t * std::cos(angle) + 0.05 * rng.normal(), t * std::sin(angle) + 0.05 * rng.normal()});
     return {{"x", x.to(torch::kFloat)}, {"label", label}};
   }

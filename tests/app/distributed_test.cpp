@@ -2,6 +2,7 @@
 #include <tests/app/command.hpp>
 #include <tests/support/no_thread_sanitizer.hpp>
 #include <tests/support/running_process.hpp>
+#include <tests/support/source_folder.hpp>
 #include <treadle/checkpoint/file.hpp>
 #include <treadle/launch/held_port.hpp>
 
@@ -60,7 +61,7 @@ TEST(Distributed, TwoProcessesTrainOnce) {
 }
 
 TEST(Distributed, TorchrunAndTwoMachinesGiveTheWeightsOfOurProcesses) {
-  const fs::path torchrun = fs::path(TREADLE_SOURCE_DIR) / ".venv/bin/torchrun";
+  const fs::path torchrun = fs::path(source_folder()) / ".venv/bin/torchrun";
   const Trained ours, machines;
   ASSERT_EQ(ours.run({"--num-processes", "2"}).status, 0);
 

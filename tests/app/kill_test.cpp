@@ -1,7 +1,8 @@
 // Trials: a run is killed with -9 at a random moment, resumed, and ends with the bits of one that was never stopped.
-// TREADLE_STRESS=1 TRIALS=n makes n of them; without it there are two.
+// Two; more by tools/stress.py.
 #include <tests/app/command.hpp>
 #include <tests/support/clock_keys.hpp>
+#include <tests/support/trials.hpp>
 #include <treadle/checkpoint/file.hpp>
 
 #include <gtest/gtest.h>
@@ -14,12 +15,6 @@ namespace treadle {
 namespace {
 
 namespace fs = std::filesystem;
-
-int trials() {
-  const char* stress = std::getenv("TREADLE_STRESS");
-  const char* count = std::getenv("TRIALS");
-  return stress != nullptr && count != nullptr ? std::atoi(count) : 2;
-}
 
 std::vector<nlohmann::json> metrics(const std::string& folder) {
   std::vector<nlohmann::json> lines;
@@ -44,10 +39,8 @@ const std::vector<std::string> kSettings = {"SOLVER.MAX_ITER", "60", "SOLVER.CHE
 TEST(Kill, AtAnyMomentAndResumedEndsInTheSameBits) {
   const Command whole;
   ASSERT_EQ(whole.train(kSettings).status, 0);
-  const auto seed = std::random_device()();
-  std::cout << "seed " << seed << "\n";
-  std::mt19937 random(seed);
-  for (int trial = 0; trial < trials(); ++trial) {
+  std::mt19937 random(trial_seed());
+  for (int trial = 0; trial < trials(2); ++trial) {
     const Command killed;
     // stdout grows with every step's checkpoint and report, so its size stands for the moment.
     const std::size_t moment = 600 + random() % 7000;

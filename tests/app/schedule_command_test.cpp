@@ -1,4 +1,5 @@
 #include <tests/app/command.hpp>
+#include <tests/support/source_folder.hpp>
 #include <treadle/config/defaults.hpp>
 #include <treadle/defaults/options.hpp>
 
@@ -300,7 +301,7 @@ TEST(ScheduleCommand, IsInTheHelp) {
 }
 
 TEST(ScheduleCommand, PrintsWhatTheReadmeShows) {
-  const fs::path root = TREADLE_SOURCE_DIR;
+  const fs::path root = source_folder();
   const ProcessResult result = schedule({"--config-file", root / "configs/fashion_mnist_cnn.yaml", "--rows", "6"});
   std::string transcript;
   for (const std::string& line : lines_of(result.out)) transcript += line.empty() ? "\n" : "    " + line + "\n";

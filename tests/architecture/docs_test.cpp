@@ -1,11 +1,13 @@
 #include "source_text.hpp"
 #include "violations.hpp"
 
+#include "tests/support/source_folder.hpp"
+
 /// `make docs` runs these alone.
 namespace treadle::architecture {
 namespace {
 
-const Root kRoot = TREADLE_SOURCE_DIR;
+const Root kRoot = treadle::source_folder();
 
 TEST(Docs, EveryRoomHasItsParagraph) { expect_none(undescribed_rooms(kRoot)); }
 

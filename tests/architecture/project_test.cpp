@@ -1,10 +1,12 @@
 #include "violations.hpp"
 
+#include "tests/support/source_folder.hpp"
+
 /// The project's own tree keeps every rule of its layout.
 namespace treadle::architecture {
 namespace {
 
-const Root kRoot = TREADLE_SOURCE_DIR;
+const Root kRoot = treadle::source_folder();
 
 TEST(Project, HasTheTreeThatTheRulesRead) {
   EXPECT_GT(files_below(kRoot, "include/treadle", {".hpp"}).size(), 5u);

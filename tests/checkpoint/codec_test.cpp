@@ -19,6 +19,7 @@
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/random_value.hpp"
 #include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -260,7 +261,7 @@ TEST(Codec, DurableIsWhatAsksForSyncing) {
 
 std::string python() {
   if (const char* chosen = std::getenv("TREADLE_PYTHON")) return chosen;
-  return TREADLE_SOURCE_DIR "/.venv/bin/python";
+  return source_folder() + "/.venv/bin/python";
 }
 
 bool has_torch() { return std::system((python() + " -c 'import torch' >/dev/null 2>&1").c_str()) == 0; }

@@ -14,6 +14,7 @@
 
 #include "checkpoint/dtype_names.hpp"
 #include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -77,7 +78,7 @@ TEST(Dtypes, WhatCannotBeSavedIsNamed) {
 
 TEST(Dtypes, PythonReadsEveryOne) {
   const char* chosen = std::getenv("TREADLE_PYTHON");
-  const std::string python = chosen ? chosen : TREADLE_SOURCE_DIR "/.venv/bin/python";
+  const std::string python = chosen ? chosen : source_folder() + "/.venv/bin/python";
   if (std::system((python + " -c 'import torch' >/dev/null 2>&1").c_str()) != 0)
     GTEST_SKIP() << "no Python with torch: set TREADLE_PYTHON";
   const TemporaryFolder folder;

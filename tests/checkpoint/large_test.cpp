@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -52,7 +53,7 @@ void expect_whole(const Value& value) {
 
 std::string python() {
   const char* chosen = std::getenv("TREADLE_PYTHON");
-  return chosen ? chosen : TREADLE_SOURCE_DIR "/.venv/bin/python";
+  return chosen ? chosen : source_folder() + "/.venv/bin/python";
 }
 
 struct Large : testing::Test {

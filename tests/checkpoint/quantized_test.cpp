@@ -16,6 +16,7 @@
 
 #include "tests/checkpoint/small_model.hpp"
 #include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -128,7 +129,7 @@ struct Quantized : testing::Test {
   /// False when there is no Python with torch; a failure of the script is one of the test.
   bool python(const std::string& what) {
     const char* chosen = std::getenv("TREADLE_PYTHON");
-    const std::string program = chosen ? chosen : TREADLE_SOURCE_DIR "/.venv/bin/python";
+    const std::string program = chosen ? chosen : source_folder() + "/.venv/bin/python";
     if (std::system((program + " -c 'import torch' >/dev/null 2>&1").c_str()) != 0) return false;
     std::ofstream(folder / "script.py") << kPython;
     const std::string command = program + " " + (folder / "script.py").string() + " " + folder.path().string() + " " + what;

@@ -20,6 +20,7 @@
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/small_model.hpp"
 #include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -190,7 +191,7 @@ TEST(Safetensors, OptionsAreHeeded) {
 // The library that defines the format reads what is written here, and writes what is read here.
 TEST(Safetensors, TheFormatsOwnLibraryAgrees) {
   const char* chosen = std::getenv("TREADLE_PYTHON");
-  const std::string python = chosen ? chosen : TREADLE_SOURCE_DIR "/.venv/bin/python";
+  const std::string python = chosen ? chosen : source_folder() + "/.venv/bin/python";
   if (std::system((python + " -c 'import torch, safetensors.torch' >/dev/null 2>&1").c_str()) != 0) {
     GTEST_SKIP() << "no Python with torch and safetensors: set TREADLE_PYTHON";
   }

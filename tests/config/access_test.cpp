@@ -2,6 +2,7 @@
 #include <treadle/config/defaults.hpp>
 
 #include "tests/config/helpers.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -90,7 +91,7 @@ TEST(Defaults, TheTableIsTheTree) {
   EXPECT_EQ(config.get_string("OUTPUT_DIR"), "./output");
   EXPECT_EQ(config.get_int("SEED"), -1);
   EXPECT_FALSE(config.frozen());
-  std::ifstream file(TREADLE_SOURCE_DIR "/configs/defaults.yaml");
+  std::ifstream file(source_folder() + "/configs/defaults.yaml");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   EXPECT_EQ(text, default_config_text());
 }

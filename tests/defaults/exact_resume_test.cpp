@@ -1,8 +1,9 @@
 // A run that is resumed from any of its checkpoints ends with the same bits as one that was never stopped.
-// TREADLE_STRESS=1 TRIALS=n stops the run with everything on at n iterations; without it at 12.
+// The run with everything on is stopped at 12 iterations; at more by tools/stress.py.
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/clock_keys.hpp>
 #include <tests/support/process.hpp>
+#include <tests/support/trials.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/rng.hpp>
@@ -152,12 +153,6 @@ TEST_F(ExactResume, WithAnotherNumberOfWorkers) {
 
 enum class Way { request, exception, kill };
 
-int trials() {
-  const char* stress = std::getenv("TREADLE_STRESS");
-  const char* count = std::getenv("TRIALS");
-  return stress != nullptr && count != nullptr ? std::atoi(count) : 12;
-}
-
 /// Dropout, batch norm and flips are the tiny run's own.
 struct EverythingOn : ExactResume {
   EverythingOn() {
@@ -209,8 +204,8 @@ TEST_F(EverythingOn, StoppedAtAnyIterationAndResumed) {
   const Dict& trainer = last.as_dict().at("trainer").as_dict();
   ASSERT_TRUE(trainer.at("hooks").as_dict().contains("EmaHook"));
   ASSERT_GT(trainer.at("_trainer").as_dict().at("grad_scaler").as_dict().size(), 0u);
-  Rng random(60);
-  for (int trial = 0; trial < trials(); ++trial) {
+  Rng random(trial_seed(60));
+  for (int trial = 0; trial < trials(12); ++trial) {
     // A checkpoint is there from iteration 3 on; behind the last iteration nothing is left to stop.
     const auto iteration = static_cast<int>(4 + random.below(55));
     const Way way = static_cast<Way>(trial % 3);

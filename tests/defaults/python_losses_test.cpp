@@ -2,6 +2,7 @@
 // is equal in every bit.
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/process.hpp>
+#include <tests/support/source_folder.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/hooks/callback_hook.hpp>
@@ -19,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kIterations = 200;
 
 TEST(PythonLosses, AreEqualInEveryBit) {
-  const fs::path root = TREADLE_SOURCE_DIR, python = root / ".venv/bin/python";
+  const fs::path root = source_folder(), python = root / ".venv/bin/python";
   if (!fs::exists(python)) GTEST_SKIP() << python << " is absent: there is no Python to run beside";
   const LogCapture quiet([](LogLevel, std::string_view) {});
   at::set_num_threads(1);

@@ -15,6 +15,7 @@
 
 #include "events/event_record.hpp"
 #include "tests/events/scratch.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -151,7 +152,7 @@ TEST(TensorBoardWriter, RefusesBadOptions) {
 /// What the tensorboard package reads in `folder`.
 json read_with_tensorboard(const std::string& python, const std::filesystem::path& folder) {
   const std::string command =
-      "'" + python + "' " TREADLE_SOURCE_DIR "/tests/events/tensorboard_reader.py '" + folder.string() + "'";
+      "'" + python + "' " + source_folder() + "/tests/events/tensorboard_reader.py '" + folder.string() + "'";
   std::string text;
   FILE* pipe = popen(command.c_str(), "r");
   for (int c; (c = std::fgetc(pipe)) != EOF;) text += static_cast<char>(c);

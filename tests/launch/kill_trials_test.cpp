@@ -1,19 +1,14 @@
 // Trials: at a random moment a random rank is killed with -9 or stopped, or the launcher is killed. Every trial ends as promised:
 // the ranks start again and end well, or the error names the rank; nothing hangs, and no process is left.
-// TREADLE_STRESS=1 TRIALS=n makes n of them; without it there are six.
+// Six; more by tools/stress.py.
 #include <tests/launch/program.hpp>
+#include <tests/support/trials.hpp>
 
 #include <iostream>
 #include <random>
 
 namespace treadle {
 namespace {
-
-int trials() {
-  const char* stress = std::getenv("TREADLE_STRESS");
-  const char* count = std::getenv("TRIALS");
-  return stress != nullptr && count != nullptr ? std::atoi(count) : 6;
-}
 
 constexpr int kProcesses = 3;
 
@@ -72,10 +67,8 @@ void make_trial(std::mt19937& random, int trial) {
 }
 
 TEST(KillTrials, EndAsPromisedWithoutHangsAndOrphans) {
-  const auto seed = std::random_device()();
-  std::cout << "seed " << seed << "\n";
-  std::mt19937 random(seed);
-  for (int trial = 0; trial < trials(); ++trial) make_trial(random, trial);
+  std::mt19937 random(trial_seed());
+  for (int trial = 0; trial < trials(6); ++trial) make_trial(random, trial);
 }
 
 }  // namespace

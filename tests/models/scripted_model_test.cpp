@@ -1,5 +1,6 @@
 // With files that Python exports when the test runs.
 #include <tests/support/process.hpp>
+#include <tests/support/source_folder.hpp>
 #include <tests/support/temporary_folder.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/module_state.hpp>
@@ -23,7 +24,7 @@ struct ScriptedModels : testing::Test {
 
   static void SetUpTestSuite() {
     folder = new TemporaryFolder;
-    const fs::path root = TREADLE_SOURCE_DIR;
+    const fs::path root = source_folder();
     const fs::path python = root / ".venv/bin/python";
     if (!fs::exists(python)) {
       problem = python.string() + " is absent: there is no Python to export a script";

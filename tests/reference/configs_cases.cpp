@@ -1,4 +1,5 @@
 #include "tests/reference/configs_cases.hpp"
+#include "tests/support/source_folder.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -11,7 +12,7 @@ namespace {
 
 std::filesystem::path reference_folder() {
   const char* folder = std::getenv("TREADLE_REFERENCE_DIR");
-  return folder && *folder ? folder : TREADLE_SOURCE_DIR "/tests/reference";
+  return folder && *folder ? folder : treadle::source_folder() + "/tests/reference";
 }
 
 Json read_json(const std::filesystem::path& path) {
@@ -47,14 +48,14 @@ std::vector<Json> cases_of(std::string_view kind) {
 
 std::optional<std::filesystem::path> yaml_folder() {
   for (const std::filesystem::path& folder :
-       {reference_folder() / "yaml", std::filesystem::path(TREADLE_SOURCE_DIR "/../shared/reference/yaml")}) {
+       {reference_folder() / "yaml", std::filesystem::path(treadle::source_folder() + "/../shared/reference/yaml")}) {
     if (std::filesystem::is_directory(folder)) return folder;
   }
   return std::nullopt;
 }
 
 bool is_mended(std::string_view rule) {
-  static const Json all = read_json(TREADLE_SOURCE_DIR "/tests/reference/differences.json");
+  static const Json all = read_json(treadle::source_folder() + "/tests/reference/differences.json");
   for (const Json& entry : all) {
     if (entry.at("family") == "configs" && entry.at("rule") == rule) return true;
   }

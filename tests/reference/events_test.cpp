@@ -15,6 +15,7 @@
 
 #include "tests/reference/events_model.hpp"
 #include "tests/reference/reference_cases.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -29,7 +30,7 @@ const char* const kFamily = "events";
 
 std::set<std::string> listed_rules() {
   std::set<std::string> rules;
-  std::ifstream file(fs::path(TREADLE_SOURCE_DIR) / "tests/reference/differences.json");
+  std::ifstream file(fs::path(source_folder()) / "tests/reference/differences.json");
   for (const json& difference : json::parse(file)) {
     if (difference.at("family") == kFamily) rules.insert(difference.at("rule").get<std::string>());
   }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "tests/reference/hooks_cases.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace reference {
@@ -20,7 +21,7 @@ void each_hooks_case(const std::string& kind,
 }
 
 void expect_listed(const std::string& rule) {
-  std::ifstream file(std::filesystem::path(TREADLE_SOURCE_DIR) / "tests/reference/differences.json");
+  std::ifstream file(std::filesystem::path(source_folder()) / "tests/reference/differences.json");
   bool found = false;
   for (const auto& difference : ordered_json::parse(file)) {
     found = found || (difference.at("family") == "hooks" && difference.at("rule") == rule);

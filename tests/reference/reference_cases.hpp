@@ -9,10 +9,12 @@
 #include <fstream>
 #include <string>
 
+#include "tests/support/source_folder.hpp"
+
 /// The folder of the reference data: TREADLE_REFERENCE_DIR, or the project's own copy.
 inline std::filesystem::path reference_folder() {
   const char* folder = std::getenv("TREADLE_REFERENCE_DIR");
-  return folder && *folder ? folder : TREADLE_SOURCE_DIR "/tests/reference";
+  return folder && *folder ? folder : treadle::source_folder() + "/tests/reference";
 }
 
 /// The cases of one family, in the order of the file.

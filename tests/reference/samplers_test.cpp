@@ -17,6 +17,7 @@
 
 #include "base/sha256.hpp"
 #include "tests/data/fixed_group.hpp"
+#include "tests/support/source_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -26,7 +27,7 @@ using Json = nlohmann::json;
 const Json& cases() {
   static const Json all = [] {
     const char* folder = std::getenv("TREADLE_REFERENCE_DIR");
-    std::filesystem::path path = folder && *folder ? folder : TREADLE_SOURCE_DIR "/tests/reference";
+    std::filesystem::path path = folder && *folder ? folder : source_folder() + "/tests/reference";
     std::ifstream file(path / "samplers.json");
     if (!file) throw Error("cannot open " + (path / "samplers.json").string());
     return Json::parse(file)["cases"];

@@ -1,21 +1,34 @@
-#include "benches/data/python_side.hpp"
+#include "benches/python_side.hpp"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 
 namespace treadle {
 
-PythonSide::PythonSide() {
+std::string source_folder() { return TREADLE_SOURCE_DIR; }
+
+std::string python_program() {
+  const char* chosen = std::getenv("TREADLE_PYTHON");
+  return chosen != nullptr ? chosen : source_folder() + "/.venv/bin/python";
+}
+
+PythonSide::PythonSide(const std::string& script, const std::vector<std::string>& arguments, const std::string& program) {
   int to[2], from[2];
-  if (access(TREADLE_PYTHON, X_OK) != 0 || pipe(to) != 0 || pipe(from) != 0) return;
+  if (access(program.c_str(), X_OK) != 0 || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) return;
+  std::signal(SIGPIPE, SIG_IGN);
+  const std::string path = source_folder() + "/benches/" + script;
+  std::vector<const char*> words{program.c_str(), path.c_str()};
+  for (const std::string& argument : arguments) words.push_back(argument.c_str());
+  words.push_back(nullptr);
   pid_ = fork();
   if (pid_ == 0) {
     dup2(to[0], STDIN_FILENO);
     dup2(from[1], STDOUT_FILENO);
-    for (int end : {to[0], to[1], from[0], from[1]}) close(end);
-    execl(TREADLE_PYTHON, TREADLE_PYTHON, TREADLE_PYTHON_LOADER, nullptr);
+    execv(program.c_str(), const_cast<char* const*>(words.data()));
     _exit(127);
   }
   close(to[0]);

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""stress.py FOLDER: the long form of the tests that try what must not go wrong: kills, power loss, errors of the disk, hostile
+files. FOLDER is a build folder. Ends with a line for each trial, and status 1 when one failed or did not get through its count.
+
+  TRIALS=50        how often a process is killed, or a run stopped and resumed
+  INPUTS=1000000   how many damaged files are read
+  LIMIT=600        the longest in seconds that one trial may take; it ends early, and says how far it came
+  SEED=N           other random moments and files; chosen by chance and printed when absent
+  SANITIZERS=1     also builds the presets asan and tsan and runs their tests (an hour of compiling)
+  ONLY=WORD        trials whose name holds WORD"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Trial:
+    name: str
+    program: str
+    filter: str = "*"
+    count: str = ""  # the variable that says how often; none: once
+    unit: str = ""
+    batch: int = 1  # of one process
+
+    def variables(self, number, seed):
+        if self.count == "TRIALS":
+            return {"TREADLE_STRESS": "1", "TRIALS": str(number), "TREADLE_SEED": str(seed)}
+        if self.count == "INPUTS":
+            return {"TREADLE_FUZZ_INPUTS": str(number), "TREADLE_FUZZ_SEED": str(seed)}
+        return {"TREADLE_STRESS": "1"}
+
+
+TRIALS = [
+    Trial("kill -9 while saving without pause", "checkpoint_kill", count="TRIALS", unit="kills", batch=50),
+    Trial("power loss after every call", "checkpoint", "Durability.*PowerLoss*"),
+    Trial("an error at every call", "checkpoint", "Durability.*Error*"),
+    Trial("files beyond 4 GiB", "checkpoint_large"),
+    Trial("damaged checkpoints", "fuzz_checkpoint", count="INPUTS", unit="files", batch=50_000),
+    Trial("damaged pictures", "fuzz_images", count="INPUTS", unit="files", batch=20_000),
+    Trial("stopped anywhere and resumed, everything on", "defaults", "EverythingOn.Stopped*", "TRIALS", "stops", 5),
+    Trial("kill -9 of a training run, resumed", "app_kill", count="TRIALS", unit="kills", batch=5),
+    Trial("a rank or the launcher killed or stopped", "launch_trials", count="TRIALS", unit="kills", batch=5),
+]
+
+
+def say(text):
+    print("stress: " + text, flush=True)
+
+
+def run(trial, build, counts, limit, seed):
+    """(passed, what to say of it)"""
+    program = build / "tests" / f"test_{trial.program}"
+    wanted = counts.get(trial.count, 1)
+    environment = dict(os.environ, TREADLE_COMMAND=str(build / "bin/treadle"),
+                       TREADLE_RANK_PROGRAM=str(build / "tests/rank_program"))
+    done, start = 0, time.monotonic()
+
+    def result(text):
+        much = f"{done:,} of {wanted:,} {trial.unit}, " if trial.count else ""
+        return f"{much}{time.monotonic() - start:.0f} s: {text}"
+
+    while done < wanted:
+        left = limit - (time.monotonic() - start)
+        if left <= 0:
+            return False, result("out of time")
+        number = min(trial.batch, wanted - done)
+        command = [program, "--gtest_brief=1", f"--gtest_filter={trial.filter}"]
+        try:
+            ended = subprocess.run(command, env=environment | trial.variables(number, seed + done), cwd=ROOT, timeout=left,
+                                   capture_output=True, text=True, errors="replace")
+        except subprocess.TimeoutExpired:
+            return False, result("out of time")
+        except OSError as error:
+            return False, result(f"cannot run: {error}")
+        if ended.returncode not in (0, 77):
+            print(ended.stdout + ended.stderr)
+            return False, result(f"FAILED with status {ended.returncode}, seed {seed + done}")
+        if ended.returncode == 77 or "0 tests ran" in ended.stdout:
+            return False, result("did not run: " + (ended.stdout.strip().splitlines() or ["no reason given"])[-1])
+        done += number
+    return True, result("passed")
+
+
+def run_sanitizer(preset, limit):
+    start = time.monotonic()
+    log = ROOT / "build" / f"stress-{preset}.log"
+    with log.open("w") as output:
+        for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset],
+                        ["ctest", "--preset", preset, "--timeout", str(limit)]):
+            if subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
+                return False, f"{time.monotonic() - start:.0f} s: FAILED in '{' '.join(command)}', see {log}"
+    return True, f"{time.monotonic() - start:.0f} s: passed"
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    build = Path(sys.argv[1]).resolve()
+
+    def setting(name, otherwise):
+        text = os.environ.get(name) or str(otherwise)
+        if not text.isdigit():
+            sys.exit(f"stress: {name}={text}: a number is expected")
+        return int(text)
+
+    counts = {"TRIALS": setting("TRIALS", 50), "INPUTS": setting("INPUTS", 1_000_000)}
+    limit, seed = setting("LIMIT", 600), setting("SEED", random.randrange(1_000_000))
+    only = os.environ.get("ONLY") or ""
+    say(f"seed {seed}")
+    summary = []
+
+    def keep(name, outcome):
+        summary.append((name, *outcome))
+        say(f"{name}: {outcome[1]}")
+
+    for trial in TRIALS:
+        if only in trial.name:
+            keep(trial.name, run(trial, build, counts, limit, seed))
+    if setting("SANITIZERS", 0):
+        for preset in ("asan", "tsan"):
+            keep(f"every test under {preset}", run_sanitizer(preset, limit))
+    failed = sum(not passed for _, passed, _ in summary)
+    print()
+    for name, passed, text in summary:
+        print(f"{'  ' if passed else '! '}{name:<46} {text}")
+    print(f"\n{len(summary) - failed} passed, {failed} failed")
+    sys.exit(1 if failed or not summary else 0)
+
+
+if __name__ == "__main__":
+    main()
