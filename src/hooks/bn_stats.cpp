@@ -85,13 +85,18 @@ struct SeenBatches {
 thread_local SeenBatches* observer = nullptr;
 
 std::unique_ptr<at::ObserverContext> note_batch_norm(const at::RecordFunction& function) {
-  if (observer == nullptr || std::string_view(function.name()) != "aten::batch_norm") return nullptr;
-  constexpr std::size_t kInput = 0, kRunningMean = 3;
+  if (observer == nullptr) return nullptr;
+  const std::string_view name = function.name();
+  const bool over_ranks = name == "treadle::sync_batch_norm";
+  if (!over_ranks && name != "aten::batch_norm") return nullptr;
+  constexpr std::size_t kInput = 0, kRunningMean = 3, kCountOverRanks = 4;
   const auto inputs = function.inputs();
   if (inputs.size() <= kRunningMean || !inputs[kInput].isTensor() || !inputs[kRunningMean].isTensor()) return nullptr;
   const at::Tensor& input = inputs[kInput].toTensor();
   // Positions in space are samples as well.
-  observer->sizes[inputs[kRunningMean].toTensor().unsafeGetTensorImpl()].push_back(input.numel() / input.size(1));
+  const std::int64_t count =
+      over_ranks ? static_cast<std::int64_t>(inputs[kCountOverRanks].toDouble()) : input.numel() / input.size(1);
+  observer->sizes[inputs[kRunningMean].toTensor().unsafeGetTensorImpl()].push_back(count);
   return nullptr;
 }
 

@@ -1,5 +1,6 @@
 #include <treadle/models/frozen_batch_norm.hpp>
 #include <treadle/models/model_registry.hpp>
+#include <treadle/models/sync_batch_norm.hpp>
 
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/normalization.h>
@@ -26,6 +27,8 @@ Registry<NormFactory>& norm_registry() {
     registry.add("BN", [](std::int64_t channels) { return norm_of(std::make_shared<torch::nn::BatchNorm2dImpl>(channels)); });
     registry.add("FrozenBN", [](std::int64_t channels) { return norm_of(std::make_shared<FrozenBatchNorm2d>(channels)); });
     registry.add("GN", group_norm);
+    for (const char* name : {"SyncBN", "nnSyncBN"})
+      registry.add(name, [](std::int64_t channels) { return norm_of(std::make_shared<SyncBatchNormImpl>(channels)); });
     return true;
   }();
   static_cast<void>(filled);

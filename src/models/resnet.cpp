@@ -39,7 +39,8 @@ struct Shape {
 
 Norm make_norm(const Style& style, std::int64_t channels) {
   if (style.norm.empty()) return {};
-  if (!style.frozen || style.norm != "BN") return norm_registry().get(style.norm)(channels);
+  const bool batch_norm = style.norm == "BN" || style.norm == "SyncBN" || style.norm == "nnSyncBN";
+  if (!style.frozen || !batch_norm) return norm_registry().get(style.norm)(channels);
   auto module = std::make_shared<FrozenBatchNorm2d>(channels, 1e-5, /*counts=*/true);
   return {module, [norm = module.get()](const at::Tensor& x) { return norm->forward(x); }};
 }
@@ -97,7 +98,8 @@ class Block final : public torch::nn::Module {
 class ResNet final : public torch::nn::Module {
  public:
   explicit ResNet(const BackboneOptions& options) : Module("ResNet") {
-    const ResNetOptions& resnet = options.resnet;
+    ResNetOptions resnet = options.resnet;
+    if (options.sync_batch_norm && resnet.norm == "BN") resnet.norm = "SyncBN";
     auto stem = std::make_shared<Module>("BasicStem");
     stem_ = stem->register_module("conv1", std::make_shared<ConvNorm>(Shape{options.in_channels, resnet.stem_out_channels, 7, 2},
                                                                       Style{resnet.norm, resnet.freeze_at >= 1}));

@@ -2,7 +2,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/max_pool2d.h>
-#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
 #include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/linear.h>
@@ -15,9 +14,9 @@ class SmallCnn final : public torch::nn::Module {
   explicit SmallCnn(const BackboneOptions& options) : Module("SmallCnn") {
     const std::int64_t pooled = options.image_size / 2 / 2;
     conv1_ = register_module("conv1", conv3x3(options.in_channels, 32));
-    norm1_ = register_module("norm1", torch::nn::BatchNorm2d(32));
+    norm1_ = add_norm("norm1", 32, options);
     conv2_ = register_module("conv2", conv3x3(32, 64));
-    norm2_ = register_module("norm2", torch::nn::BatchNorm2d(64));
+    norm2_ = add_norm("norm2", 64, options);
     dropout_ = register_module("dropout", torch::nn::Dropout(options.dropout));
     hidden_ = register_module("hidden", torch::nn::Linear(64 * pooled * pooled, 128));
     output_ = register_module("output", torch::nn::Linear(128, options.num_classes));
@@ -34,13 +33,20 @@ class SmallCnn final : public torch::nn::Module {
   }
 
  private:
+  std::function<at::Tensor(const at::Tensor&)> add_norm(const std::string& name, std::int64_t channels,
+                                                        const BackboneOptions& options) {
+    Norm norm = norm_registry().get(options.sync_batch_norm ? "SyncBN" : "BN")(channels);
+    register_module(name, std::move(norm.module));
+    return std::move(norm.forward);
+  }
+
   // Batch norm follows and has a bias of its own.
   static torch::nn::Conv2d conv3x3(std::int64_t in, std::int64_t out) {
     return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false));
   }
 
   torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr};
-  torch::nn::BatchNorm2d norm1_{nullptr}, norm2_{nullptr};
+  std::function<at::Tensor(const at::Tensor&)> norm1_, norm2_;
   torch::nn::Dropout dropout_{nullptr};
   torch::nn::Linear hidden_{nullptr}, output_{nullptr};
 };

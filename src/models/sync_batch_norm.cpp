@@ -6,8 +6,10 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/var_mean.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
 #include <vector>
 
 namespace treadle {
@@ -89,17 +91,27 @@ struct Normalize : torch::autograd::Function<Normalize> {
 }  // namespace
 
 SyncBatchNormImpl::SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& settings, std::shared_ptr<Group> group)
-    : BatchNorm2dImpl(settings), group_(std::move(group)) {
-  if (!group_) throw Error("SyncBatchNorm needs a group, found a null pointer");
+    : BatchNorm2dImpl(settings) {
+  set_group(std::move(group));
+}
+
+SyncBatchNormImpl::SyncBatchNormImpl(const torch::nn::BatchNorm2dOptions& settings) : BatchNorm2dImpl(settings) {}
+
+void SyncBatchNormImpl::set_group(std::shared_ptr<Group> group) {
+  if (!group) throw Error("SyncBatchNorm needs a group, found a null pointer");
+  group_ = std::move(group);
 }
 
 at::Tensor SyncBatchNormImpl::forward(const at::Tensor& input) {
   // Without running statistics those of the batch count in evaluation too.
   const bool from_batch = is_training() || !running_mean.defined();
-  if (!from_batch || group_->get_world_size() == 1) return BatchNorm2dImpl::forward(input);
+  if (!from_batch) return BatchNorm2dImpl::forward(input);
+  if (!group_) throw Error("SyncBatchNorm has no group to train with yet: call set_sync_batch_norm_group for the model");
+  if (group_->get_world_size() == 1) return BatchNorm2dImpl::forward(input);
   TORCH_CHECK_VALUE(input.dim() >= 2, "SyncBatchNorm expects an input of [N, C, …], found ", input.dim(), " dimensions");
   const Statistics all = statistics_of(*group_, input.detach());
   TORCH_CHECK_VALUE(all.count > 1, "SyncBatchNorm needs more than one value per channel over all ranks");
+  RECORD_FUNCTION("treadle::sync_batch_norm", (std::array<c10::IValue, 5>{input, weight, bias, running_mean, all.count}));
   if (is_training() && running_mean.defined()) {
     const at::NoGradGuard no_grad;
     num_batches_tracked += 1;
@@ -111,6 +123,17 @@ at::Tensor SyncBatchNormImpl::forward(const at::Tensor& input) {
   at::Tensor output = Normalize::apply(input, all.mean, inverse_std, all.count, group_.get());
   if (!weight.defined()) return output;
   return output * per_channel(weight, input) + per_channel(bias, input);
+}
+
+std::size_t set_sync_batch_norm_group(torch::nn::Module& module, const std::shared_ptr<Group>& group) {
+  std::size_t count = 0;
+  module.apply([&](torch::nn::Module& layer) {
+    if (auto* norm = layer.as<SyncBatchNormImpl>()) {
+      norm->set_group(group);
+      ++count;
+    }
+  });
+  return count;
 }
 
 }  // namespace treadle

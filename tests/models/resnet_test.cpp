@@ -1,6 +1,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/module_state.hpp>
 #include <treadle/base/rng.hpp>
+#include <treadle/comm/group.hpp>
 #include <treadle/models.hpp>
 
 #include <ATen/ops/allclose.h>
@@ -185,6 +186,49 @@ TEST(ResNet, NormsAreThoseOfTheRegistry) {
   const at::Tensor groups = norm.forward(at::randn({2, 64, 5, 5}) * 3 + 1).detach().view({2, 32, 50});
   EXPECT_TRUE(at::allclose(groups.mean(2), at::zeros({2, 32}), 0, 1e-5));
   EXPECT_TRUE(at::allclose(groups.square().mean(2), at::ones({2, 32}), 1e-3));
+}
+
+TEST(SyncBatchNorm, IsBuiltByNameOrInPlaceOfBatchNorm) {
+  const std::shared_ptr<Group> group = make_single_process_group();
+  const auto count = [&](const char* backbone, BackboneOptions options) {
+    return set_sync_batch_norm_group(*backbone_registry().get(backbone)(options).module, group);
+  };
+  const BackboneOptions plain = resnet(18, {.norm = "BN"});
+  BackboneOptions sync = plain;
+  sync.sync_batch_norm = true;
+  EXPECT_EQ(count("ResNet", plain), 0u);
+  EXPECT_EQ(count("ResNet", sync), 20u) << "one for each convolution";
+  for (const char* name : {"SyncBN", "nnSyncBN"}) {
+    EXPECT_EQ(count("ResNet", resnet(18, {.norm = name})), 20u) << name;
+    EXPECT_EQ(count("ResNet", resnet(18, {.norm = name, .freeze_at = 2})), 15u) << name << ": the stem and res2 are frozen";
+  }
+  BackboneOptions frozen = resnet(18, {.norm = "FrozenBN"});
+  frozen.sync_batch_norm = true;
+  EXPECT_EQ(count("ResNet", frozen), 0u);
+  EXPECT_EQ(count("SmallCnn", {}), 0u);
+  EXPECT_EQ(count("SmallCnn", {.sync_batch_norm = true}), 2u);
+  const auto keys = [](const BackboneOptions& options) {
+    std::vector<std::string> names;
+    for (const auto& entry : module_state_dict(*backbone_registry().get("ResNet")(options).module))
+      names.push_back(entry.key.string());
+    return names;
+  };
+  EXPECT_EQ(keys(sync), keys(plain));
+}
+
+TEST(SyncBatchNorm, TrainsOnceItHasAGroup) {
+  SyncBatchNorm norm(torch::nn::BatchNorm2dOptions(3));
+  torch::nn::BatchNorm2d plain(3);
+  const at::Tensor x = at::randn({4, 3, 5, 5});
+  EXPECT_THROW(norm(x), Error);
+  norm->eval();
+  plain->eval();
+  EXPECT_TRUE(norm(x).equal(plain(x)));
+  norm->train();
+  plain->train();
+  EXPECT_THROW(norm->set_group(nullptr), Error);
+  EXPECT_EQ(set_sync_batch_norm_group(*norm, make_single_process_group()), 1u);
+  EXPECT_TRUE(norm(x).equal(plain(x)));
 }
 
 TEST(ResNet, OptionsOutOfRangeAreNamed) {

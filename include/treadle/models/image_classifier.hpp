@@ -18,6 +18,7 @@ struct BackboneOptions {
   double dropout = 0.25;          ///< probability in [0, 1) of zeroing an activation of the hidden layer; SmallCnn, MLP
   std::vector<std::int64_t> hidden = {128};  ///< widths of the hidden layers of MLP, each at least 1
   ResNetOptions resnet{};                    ///< ResNet
+  bool sync_batch_norm = false;              ///< the norm "SyncBN" wherever it would be "BN"; SmallCnn and ResNet
 };
 void validate(const BackboneOptions& options);
 

@@ -37,7 +37,9 @@ struct Norm {
   std::shared_ptr<torch::nn::Module> module;
   std::function<at::Tensor(const at::Tensor&)> forward;
 };
-/// Name → a function that builds a norm for a number of channels. "BN", "FrozenBN" and "GN" (32 groups) are there from the start.
+/// Name → a function that builds a norm for a number of channels. "BN", "FrozenBN", "GN" (32 groups), "SyncBN" and, the same
+/// under Detectron2's other name, "nnSyncBN" are there from the start. The last two train once `set_sync_batch_norm_group` was
+/// called.
 using NormFactory = std::function<Norm(std::int64_t channels)>;
 Registry<NormFactory>& norm_registry();
 
