@@ -1,20 +1,16 @@
 #pragma once
 
-#include <app/config_arguments.hpp>
+#include <app/launch_arguments.hpp>
 
 #include <memory>
-#include <string>
-#include <vector>
 
 namespace treadle {
 
 class Group;
 
 /// The arguments of `treadle evaluate`.
-struct EvaluateArguments : ConfigArguments {
-  bool resume = false;
+struct EvaluateArguments : RunArguments {
   bool json = false;
-  std::vector<std::string> command_line;  ///< as typed
 };
 
 /// Adds the subcommand to `app`; parsing fills `arguments`, which must outlive it.

@@ -63,7 +63,7 @@ int guarded(const Action& action) {
 int run_command(int argc, const char* const* argv) {
   CLI::App app("Treadle trains LibTorch models.", "treadle");
   app.require_subcommand(1);
-  TrainArguments train_arguments;
+  RunArguments train_arguments;
   train_arguments.command_line.assign(argv, argv + argc);
   const CLI::App* train = add_train_command(app, train_arguments);
   EvaluateArguments evaluate_arguments;

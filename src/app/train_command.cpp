@@ -6,15 +6,12 @@
 #include <treadle/comm/group.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/results.hpp>
-#include <treadle/launch/agreement.hpp>
-#include <treadle/launch/launch.hpp>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <CLI/CLI.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -28,25 +25,8 @@ std::string quoted(const std::string& word) {
   return word.empty() || word.find_first_of(" ()[]{}'\"$*") != std::string::npos ? "\"" + word + "\"" : word;
 }
 
-/// The options that say which processes train, where they are not the defaults.
-std::string launch_words(const TrainArguments& arguments) {
-  const TrainArguments defaults;
-  const LaunchOptions& given = arguments.launch;
-  std::string text;
-  const auto add = [&](const char* option, const auto& value, const auto& otherwise) {
-    if (value != otherwise) text += fmt::format(" {} {}", option, value);
-  };
-  add("--num-processes", given.num_processes, defaults.launch.num_processes);
-  add("--num-machines", given.num_machines, defaults.launch.num_machines);
-  add("--machine-rank", given.machine_rank, defaults.launch.machine_rank);
-  add("--dist-url", given.dist_url, defaults.launch.dist_url);
-  add("--max-restarts", given.max_restarts, defaults.launch.max_restarts);
-  add("--dist-timeout", arguments.dist_timeout, defaults.dist_timeout);
-  return text;
-}
-
 /// The command that a user would type to go on from here: as this one, with `flag` and the setting `key` `value`.
-std::string command(const TrainArguments& arguments, const std::string& flag, const std::string& key = "",
+std::string command(const RunArguments& arguments, const std::string& flag, const std::string& key = "",
                     const std::string& value = "") {
   std::string text = arguments.command_line.front() + " train";
   if (!arguments.config_file.empty()) text += " --config-file " + quoted(arguments.config_file);
@@ -68,7 +48,7 @@ void say_results(const Dict& results) {
   if (!results.empty()) say("\n" + format_results_table(results));
 }
 
-void say_how_to_go_on(const TrainArguments& arguments, const Config& config) {
+void say_how_to_go_on(const RunArguments& arguments, const Config& config) {
   const std::int64_t iterations = config.get_int("SOLVER.MAX_ITER");
   const std::string& folder = config.get_string("OUTPUT_DIR");
   say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
@@ -92,13 +72,13 @@ std::string identity(const std::filesystem::path& file) {
 
 /// With `--resume`, and when the run was started again after a failure and has saved since it began: what was there before is
 /// another run's. The main process looks, since it is the one that moves the files of another run away.
-bool decide_to_resume(const TrainArguments& arguments, const Config& config, Group& group, const std::string& before) {
+bool decide_to_resume(const RunArguments& arguments, const Config& config, Group& group, const std::string& before) {
   if (arguments.resume || group.generation() == 0) return arguments.resume;
   const std::string now = identity(last_checkpoint(config));
   return group.broadcast(Value(!now.empty() && now != before)).as_bool();
 }
 
-int train(const TrainArguments& arguments, const Config& config, const std::shared_ptr<Group>& group, const std::string& before) {
+int train(const RunArguments& arguments, const Config& config, const std::shared_ptr<Group>& group, const std::string& before) {
   const bool resume = decide_to_resume(arguments, config, *group, before);
   Builders builders = default_builders();
   // Writers are built last: by then whatever could be wrong with the config or the data has been said, and the earlier run is
@@ -141,41 +121,11 @@ int train(const TrainArguments& arguments, const Config& config, const std::shar
   return 0;
 }
 
-/// Every setting, for comparing those of all ranks. OUTPUT_DIR may differ from machine to machine, as may the folder of data.
-Dict facts_of(const Config& config) {
-  Dict facts;
-  for (const std::string& key : config.keys()) {
-    if (key != "OUTPUT_DIR" && key != "TREADLE.DATA_DIR") facts.set(key, config.at(key));
-  }
-  return facts;
-}
-
-void add_launch_arguments(CLI::App& train, TrainArguments& arguments) {
-  LaunchOptions& launch = arguments.launch;
-  train.add_option("--num-processes,--num-gpus", launch.num_processes, "processes on each machine, one for each accelerator")
-      ->type_name("N");
-  train.add_option("--num-machines", launch.num_machines, "machines on which this command is given")->type_name("M");
-  train.add_option("--machine-rank", launch.machine_rank, "the number of this one, from 0")->type_name("R");
-  train
-      .add_option("--dist-url", launch.dist_url, "where processes meet: tcp://HOST:PORT of machine 0, file:///PATH, env://, auto")
-      ->type_name("URL");
-  train.add_option("--max-restarts", launch.max_restarts, "after a failure all start again from the newest checkpoint, so often")
-      ->type_name("K");
-  train.add_option("--dist-timeout", arguments.dist_timeout, "seconds that anything among processes may take")
-      ->type_name("S")
-      ->check(CLI::Range(0.001, 1e7))
-      ->default_str("1800");
-}
-
 }  // namespace
 
-CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
+CLI::App* add_train_command(CLI::App& app, RunArguments& arguments) {
   CLI::App* train = app.add_subcommand("train", "Train the model of a config, or evaluate it.");
-  add_config_arguments(*train, arguments);
-  train->add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
-  train->add_flag("--eval-only", arguments.eval_only,
-                  "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
-  add_launch_arguments(*train, arguments);
+  add_default_arguments(*train, arguments);
   train->footer(
       "Example:\n"
       "  treadle train --config-file configs/fashion_mnist_cnn.yaml OUTPUT_DIR output/try SOLVER.MAX_ITER 500\n"
@@ -184,20 +134,14 @@ CLI::App* add_train_command(CLI::App& app, TrainArguments& arguments) {
   return train;
 }
 
-int run_train(const TrainArguments& arguments) {
+int run_train(const RunArguments& arguments) {
   Config config = read_config(arguments);
   if (arguments.resume) take_saved_max_iter(config);
   config.freeze();
-  LaunchOptions options = arguments.launch;
-  options.timeout = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(arguments.dist_timeout));
-  options.log_folder = config.get_string("OUTPUT_DIR");
   const std::string before = identity(last_checkpoint(config));
-  const auto main = [&](const std::shared_ptr<Group>& group) {
-    require_agreement(*group, "config", facts_of(config));
-    default_setup(config, *group, {.command_line = arguments.command_line, .write_config = !arguments.eval_only});
+  return run_on_all_ranks(arguments, config, !arguments.eval_only, [&](const std::shared_ptr<Group>& group) {
     return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group, before);
-  };
-  return launch(main, options);
+  });
 }
 
 }  // namespace treadle

@@ -20,20 +20,36 @@ void add_config_arguments(CLI::App& command, std::string& config_file, std::vect
   });
 }
 
-std::shared_ptr<CLI::App> default_argument_parser(DefaultArguments& arguments, const std::string& epilog) {
-  auto parser = std::make_shared<CLI::App>("Train a model, or evaluate it.");
-  add_config_arguments(*parser, arguments.config_file, arguments.overrides);
-  parser->add_flag("--resume", arguments.resume, "go on from the last checkpoint of OUTPUT_DIR");
-  parser->add_flag("--eval-only", arguments.eval_only, "evaluate, train nothing");
+void add_launch_arguments(CLI::App& command, DefaultArguments& arguments) {
   const auto number = [&](const char* name, int& value, int least, const char* text) {
-    parser->add_option(name, value, text)->check(CLI::Range(least, 1 << 20))->type_name("N")->capture_default_str();
+    command.add_option(name, value, text)->check(CLI::Range(least, 1 << 20))->type_name("N")->capture_default_str();
   };
-  number("--num-gpus", arguments.num_gpus, 0, "processes on this machine");
-  number("--num-machines", arguments.num_machines, 1, "machines that train together");
-  number("--machine-rank", arguments.machine_rank, 0, "the number of this machine, from 0");
-  parser->add_option("--dist-url", arguments.dist_url, "where the processes meet: tcp://host:port, or auto")
+  number("--num-processes,--num-gpus", arguments.num_gpus, 0, "processes on each machine, one for each accelerator");
+  number("--num-machines", arguments.num_machines, 1, "machines on which this command is given");
+  number("--machine-rank", arguments.machine_rank, 0, "the number of this one, from 0");
+  command
+      .add_option("--dist-url", arguments.dist_url,
+                  "where processes meet: tcp://HOST:PORT of machine 0, file:///PATH, env://, auto")
       ->type_name("URL")
       ->capture_default_str();
+  number("--max-restarts", arguments.max_restarts, 0, "after a failure all start again from the newest checkpoint, so often");
+  command.add_option("--dist-timeout", arguments.dist_timeout, "seconds that anything among processes may take")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 1e7))
+      ->default_str("1800");
+}
+
+void add_default_arguments(CLI::App& command, DefaultArguments& arguments) {
+  add_config_arguments(command, arguments.config_file, arguments.overrides);
+  command.add_flag("--resume", arguments.resume, "go on from the last checkpoint in OUTPUT_DIR");
+  command.add_flag("--eval-only", arguments.eval_only,
+                   "evaluate MODEL.WEIGHTS (with --resume: the last checkpoint), train nothing");
+  add_launch_arguments(command, arguments);
+}
+
+std::shared_ptr<CLI::App> default_argument_parser(DefaultArguments& arguments, const std::string& epilog) {
+  auto parser = std::make_shared<CLI::App>("Train a model, or evaluate it.");
+  add_default_arguments(*parser, arguments);
   parser->footer(epilog.empty() ? "Examples:\n"
                                   "  --config-file cfg.yaml --num-gpus 8\n"
                                   "  --config-file cfg.yaml MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001\n"

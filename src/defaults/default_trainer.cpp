@@ -8,6 +8,7 @@
 #include <treadle/engine/distributed_model.hpp>
 #include <treadle/evaluation/evaluator.hpp>
 #include <treadle/models/model.hpp>
+#include <treadle/models/sync_batch_norm.hpp>
 
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
@@ -22,6 +23,7 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   const std::shared_ptr<Group> shared = shared_group();
   config_ = auto_scale_workers(config_, shared->get_world_size()).clone();  // a clone may still be changed
   expected_ = expected_results(config_);
+  const DistributedOptions distributed = distributed_options(config_);
   if (!expected_.empty() && config_.get_strings("DATASETS.TEST").empty()) {
     config_.fail("TEST.EXPECTED_RESULTS", "nothing is evaluated, since DATASETS.TEST is empty");
   }
@@ -31,10 +33,11 @@ DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> grou
   config_.freeze();
   tester_ = std::make_unique<Tester>(config_, shared, builders_);
   model_ = builders_.model(config_);
+  set_sync_batch_norm_group(*model_, shared);
   model_->to(device_option(config_, shared->get_local_rank()));
   optimizer_ = builders_.optimizer(config_, *model_);
   lr_scheduler_ = builders_.lr_scheduler(config_, *optimizer_);
-  model_ = create_ddp_model(model_, shared);
+  model_ = create_ddp_model(model_, shared, distributed);
 
   SimpleTrainerOptions options = simple_trainer_options(config_);
   options.trainer.group = shared;

@@ -55,6 +55,7 @@ ImageClassifierOptions model_options(const Config& config) {
   options.backbone.dropout = config.get_double("TREADLE.CLASSIFIER.DROPOUT");
   options.backbone.hidden = config.get_ints("TREADLE.CLASSIFIER.HIDDEN");
   options.backbone.resnet = resnet_options(config);
+  options.backbone.sync_batch_norm = config.get_bool("TREADLE.DISTRIBUTED.SYNC_BATCH_NORM");
   options.pixel_mean = config.get_doubles("MODEL.PIXEL_MEAN");
   options.pixel_std = config.get_doubles("MODEL.PIXEL_STD");
   return options;

@@ -203,5 +203,39 @@ TEST(Distributed, EvaluatesWithManyProcesses) {
   EXPECT_EQ(table(alone.out), table(many.out));
 }
 
+TEST(Distributed, EvaluateTakesTheOptionsOfTrain) {
+  const Trained run;
+  ASSERT_EQ(run.run({"SOLVER.MAX_ITER", "10"}).status, 0);
+  const auto evaluate = [&](const std::vector<std::string>& rest) {
+    std::vector<std::string> words = {Command::program(), "evaluate", "--config-file", run.command.config, "--resume", "--json"};
+    words.insert(words.end(), rest.begin(), rest.end());
+    return std::make_unique<RunningProcess>(words, run.environment());
+  };
+  const ProcessResult alone = evaluate({})->finish();
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  const ProcessResult many = evaluate({"--num-gpus", "3"})->finish();
+  EXPECT_EQ(many.status, 0) << many.err;
+  EXPECT_EQ(nlohmann::json::parse(many.out), nlohmann::json::parse(alone.out));
+  EXPECT_EQ(many.err, "");
+  EXPECT_TRUE(fs::exists(run.command.output + "/rank_2.out"));
+
+  const std::string url = free_url();
+  const auto machine = [&](const std::string& rank) {
+    return evaluate({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url});
+  };
+  const auto second = machine("1"), first = machine("0");
+  EXPECT_EQ(nlohmann::json::parse(first->finish().out), nlohmann::json::parse(alone.out));
+  const ProcessResult other = second->finish();
+  EXPECT_EQ(other.status, 0) << other.err;
+  EXPECT_EQ(other.out, "") << "the main process alone tells the results";
+  EXPECT_EQ(evaluate({"--dist-timeout", "0"})->finish().status, 2);
+  EXPECT_EQ(evaluate({"--max-restarts", "-1"})->finish().status, 2);
+
+  const ProcessResult wrong = evaluate({"--num-processes", "2", "TEST.EXPECTED_RESULTS", "[['boxes','AP',1,1]]"})->finish();
+  EXPECT_EQ(wrong.status, 1);
+  EXPECT_TRUE(contains(wrong.err, "rank 0: ") && contains(wrong.err, "boxes/AP is missing")) << wrong.err;
+  EXPECT_TRUE(run.nothing_left());
+}
+
 }  // namespace
 }  // namespace treadle

@@ -27,10 +27,13 @@ TEST(DefaultArgumentParser, HasDetectron2sOptionsAndDefaults) {
   EXPECT_EQ(none.num_machines, 1);
   EXPECT_EQ(none.machine_rank, 0);
   EXPECT_EQ(none.dist_url, "auto");
+  EXPECT_EQ(none.max_restarts, 0);
+  EXPECT_EQ(none.dist_timeout, 1800);
   EXPECT_TRUE(none.overrides.empty());
   const DefaultArguments all =
-      parsed({"--config-file", "a.yaml", "--resume", "--eval-only", "--num-gpus", "8", "--num-machines", "2", "--machine-rank",
-              "1", "--dist-url", "tcp://host:1234", "SOLVER.BASE_LR", "-0.5", "MODEL.PIXEL_MEAN", "[1.0, 2.0]"});
+      parsed({"--config-file",  "a.yaml", "--resume",         "--eval-only",     "--num-gpus",     "8", "--num-machines", "2",
+              "--machine-rank", "1",      "--dist-url",       "tcp://host:1234", "--max-restarts", "3", "--dist-timeout", "2.5",
+              "SOLVER.BASE_LR", "-0.5",   "MODEL.PIXEL_MEAN", "[1.0, 2.0]"});
   EXPECT_EQ(all.config_file, "a.yaml");
   EXPECT_TRUE(all.resume);
   EXPECT_TRUE(all.eval_only);
@@ -38,7 +41,25 @@ TEST(DefaultArgumentParser, HasDetectron2sOptionsAndDefaults) {
   EXPECT_EQ(all.num_machines, 2);
   EXPECT_EQ(all.machine_rank, 1);
   EXPECT_EQ(all.dist_url, "tcp://host:1234");
+  EXPECT_EQ(all.max_restarts, 3);
+  EXPECT_EQ(all.dist_timeout, 2.5);
   EXPECT_EQ(all.overrides, (std::vector<std::string>{"SOLVER.BASE_LR", "-0.5", "MODEL.PIXEL_MEAN", "[1.0, 2.0]"}));
+}
+
+TEST(DefaultArgumentParser, GpusAreProcesses) { EXPECT_EQ(parsed({"--num-processes", "4"}).num_gpus, 4); }
+
+TEST(DefaultArgumentParser, ACommandTakesAllOrThoseOfProcesses) {
+  DefaultArguments arguments;
+  CLI::App all, launch;
+  add_default_arguments(all, arguments);
+  add_launch_arguments(launch, arguments);
+  all.parse("--resume --num-gpus 2 SEED 3");
+  EXPECT_TRUE(arguments.resume);
+  EXPECT_EQ(arguments.num_gpus, 2);
+  EXPECT_EQ(arguments.overrides, (std::vector<std::string>{"SEED", "3"}));
+  launch.parse("--num-gpus 5");
+  EXPECT_EQ(arguments.num_gpus, 5);
+  EXPECT_THROW(launch.parse("--resume"), CLI::ParseError);
 }
 
 TEST(DefaultArgumentParser, AProgramAddsItsOwn) {
@@ -55,6 +76,8 @@ TEST(DefaultArgumentParser, WrongUsageThrows) {
   EXPECT_THROW(parsed({"--num-gpus", "-1"}), CLI::ParseError);
   EXPECT_THROW(parsed({"--num-machines", "0"}), CLI::ParseError);
   EXPECT_THROW(parsed({"--machine-rank", "first"}), CLI::ParseError);
+  EXPECT_THROW(parsed({"--max-restarts", "-1"}), CLI::ParseError);
+  EXPECT_THROW(parsed({"--dist-timeout", "0"}), CLI::ParseError);
 }
 
 TEST(DefaultArgumentParser, TheConfigIsDefaultsFileOverrides) {

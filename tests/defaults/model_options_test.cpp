@@ -60,6 +60,8 @@ TEST(Options, BackbonesAreDetectron2s) {
   EXPECT_FALSE(set.resnet.stride_in_1x1);
   EXPECT_EQ(set.resnet.res5_dilation, 2);
   EXPECT_EQ(set.hidden, (std::vector<std::int64_t>{7, 9}));
+  EXPECT_FALSE(set.sync_batch_norm);
+  EXPECT_TRUE(model_options(with({"TREADLE.DISTRIBUTED.SYNC_BATCH_NORM", "True"})).backbone.sync_batch_norm);
   EXPECT_NE(
       problem(model_options, {"MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[True, False, False, False]"}).find("DEFORM_ON_PER_STAGE"),
       std::string::npos);

@@ -2,6 +2,7 @@
 #include <tests/defaults/tiny_run.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/defaults/options.hpp>
+#include <treadle/engine/distributed_model.hpp>
 
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
@@ -221,6 +222,23 @@ TEST(Options, EpochsAreIterations) {
   Config unknown = with({"TREADLE.SOLVER.MAX_EPOCHS", "1.0"});
   const auto endless = make_batch_source([]() -> std::optional<Batch> { return std::nullopt; });
   EXPECT_THROW(apply_max_epochs(unknown, *endless), ConfigError);
+}
+
+TEST(Options, SeveralProcessesTakeTheirKeys) {
+  const DistributedOptions defaults = distributed_options(default_config()), own;
+  EXPECT_EQ(defaults.gradients.compression, own.gradients.compression);
+  EXPECT_EQ(defaults.gradients.find_unused_parameters, own.gradients.find_unused_parameters);
+  EXPECT_EQ(defaults.gradients.bucket_cap_mb, own.gradients.bucket_cap_mb);
+  EXPECT_EQ(defaults.gradients.first_bucket_cap_mb, own.gradients.first_bucket_cap_mb);
+  EXPECT_EQ(defaults.broadcast_buffers, own.broadcast_buffers);
+  const std::string compression = "TREADLE.DISTRIBUTED.GRADIENT_COMPRESSION";
+  EXPECT_EQ(distributed_options(with({compression, "fp16"})).gradients.compression, GradientCompression::float16);
+  EXPECT_EQ(distributed_options(with({compression, "bf16"})).gradients.compression, GradientCompression::bfloat16);
+  for (const auto& [key, value] :
+       {std::pair{compression, "fp8"}, std::pair{std::string("TREADLE.DISTRIBUTED.BUCKET_CAP_MB"), "0.0"},
+        std::pair{std::string("TREADLE.DISTRIBUTED.FIRST_BUCKET_CAP_MB"), "-1.0"}}) {
+    EXPECT_NE(problem(distributed_options, {key, value}).find(key), std::string::npos) << key;
+  }
 }
 
 TEST(Options, HooksTakeTheirKeys) {

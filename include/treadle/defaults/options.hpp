@@ -28,16 +28,20 @@ namespace treadle {
 
 class Group;
 class Model;
+struct DistributedOptions;
 struct ImageClassifierOptions;
 struct ScriptedModelOptions;
 
 /// What the keys of a config say to each room. Pure functions, but for one that says otherwise; any thread. They throw
 /// ConfigError that names the key when a value has another type or makes no sense.
 
-/// MODEL.BACKBONE.*, MODEL.RESNETS.*, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*
+/// MODEL.BACKBONE.*, MODEL.RESNETS.*, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*,
+/// TREADLE.DISTRIBUTED.SYNC_BATCH_NORM
 ImageClassifierOptions model_options(const Config& config);
 /// TREADLE.SCRIPTED.*
 ScriptedModelOptions scripted_model_options(const Config& config);
+/// TREADLE.DISTRIBUTED.*: how gradients and buffers travel
+DistributedOptions distributed_options(const Config& config);
 /// SOLVER.*: optimizer, weight decay, gradient clipping
 OptimizerOptions optimizer_options(const Config& config);
 /// SOLVER.*: name, steps, warm-up

@@ -1,0 +1,60 @@
+#include <app/launch_arguments.hpp>
+#include <treadle/comm/group.hpp>
+#include <treadle/defaults/default_setup.hpp>
+#include <treadle/launch/agreement.hpp>
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+namespace treadle {
+namespace {
+
+LaunchOptions launch_options(const DefaultArguments& arguments, const Config& config) {
+  LaunchOptions options;
+  options.num_processes = arguments.num_gpus;
+  options.num_machines = arguments.num_machines;
+  options.machine_rank = arguments.machine_rank;
+  options.dist_url = arguments.dist_url;
+  options.max_restarts = arguments.max_restarts;
+  options.timeout = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(arguments.dist_timeout));
+  options.log_folder = config.get_string("OUTPUT_DIR");
+  return options;
+}
+
+/// Every setting, for comparing those of all ranks. OUTPUT_DIR may differ from machine to machine, as may the folder of data.
+Dict facts_of(const Config& config) {
+  Dict facts;
+  for (const std::string& key : config.keys()) {
+    if (key != "OUTPUT_DIR" && key != "TREADLE.DATA_DIR") facts.set(key, config.at(key));
+  }
+  return facts;
+}
+
+}  // namespace
+
+std::string launch_words(const DefaultArguments& arguments) {
+  const DefaultArguments defaults;
+  std::string text;
+  const auto add = [&](const char* option, const auto& value, const auto& otherwise) {
+    if (value != otherwise) text += fmt::format(" {} {}", option, value);
+  };
+  add("--num-processes", arguments.num_gpus, defaults.num_gpus);
+  add("--num-machines", arguments.num_machines, defaults.num_machines);
+  add("--machine-rank", arguments.machine_rank, defaults.machine_rank);
+  add("--dist-url", arguments.dist_url, defaults.dist_url);
+  add("--max-restarts", arguments.max_restarts, defaults.max_restarts);
+  add("--dist-timeout", arguments.dist_timeout, defaults.dist_timeout);
+  return text;
+}
+
+int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool write_config, const RankMain& main) {
+  const auto on_rank = [&](const std::shared_ptr<Group>& group) {
+    require_agreement(*group, "config", facts_of(config));
+    default_setup(config, *group, {.command_line = arguments.command_line, .write_config = write_config});
+    return main(group);
+  };
+  return launch(on_rank, launch_options(arguments, config));
+}
+
+}  // namespace treadle
