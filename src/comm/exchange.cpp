@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 namespace treadle {
 namespace {
@@ -95,7 +96,7 @@ void Exchange::begin(Round& round, Call call, std::int64_t argument, const Paylo
 
 void Exchange::finish(Round& round) {
   if (!round.transfer) return;  // with check_order the beginning has waited
-  guarded(round, [&] { round.transfer->wait(); });
+  guarded(round, [&] { round.transfer->wait([this] { look_for_notes(); }); });
   round.transfer.reset();
   const std::string_view all = view_of(round.out);
   const Header own = read_header(view_of(round.in));
@@ -122,7 +123,7 @@ void Exchange::guarded(Round& round, const Action& action) {
 /// A further part of the call of `round`.
 template <class Start>
 void Exchange::run(Round& round, const Start& start) {
-  guarded(round, [&] { start()->wait(); });
+  guarded(round, [&] { start()->wait([this] { look_for_notes(); }); });
 }
 
 void Exchange::throw_different_calls(const Round& round) {
@@ -168,12 +169,27 @@ void Exchange::mark_broken(const std::string& reason) {
 
 std::string Exchange::note_key(std::size_t rank) const { return fmt::format("{}/note/{}", options_.name, rank); }
 
+std::string Exchange::broken_key() const { return options_.name + "/broken"; }
+
 void Exchange::leave_note(const std::string& note) noexcept {
   try {
     store_->set(note_key(static_cast<std::size_t>(options_.rank)), note, kGrace);
+    store_->set(broken_key(), "yes", kGrace);
   } catch (const std::exception&) {
     // Without the store the others learn less; there is nobody to tell that to.
   }
+}
+
+/// A rank whose message has come already may fail while others are waited for: the end of its connections is then not seen.
+void Exchange::look_for_notes() {
+  if (store_is_lost_) return;
+  bool left = false;
+  try {
+    left = store_->find(broken_key(), kGrace).has_value();
+  } catch (const std::exception&) {
+    store_is_lost_ = true;  // the time limit ends the wait
+  }
+  if (left) throw std::runtime_error("another rank failed");
 }
 
 void Exchange::throw_failure(const Round& round, const std::string& cause) {

@@ -94,6 +94,8 @@ class Exchange {
   bool set_broken(const std::string& reason);
   void leave_note(const std::string& note) noexcept;
   std::string note_key(std::size_t rank) const;
+  std::string broken_key() const;
+  void look_for_notes();
   std::string whereabouts(const Round& round);
   void close_links() noexcept;
 
@@ -101,6 +103,7 @@ class Exchange {
   ExchangeOptions options_;
   std::size_t ranks_;
   std::int64_t calls_ = 0;
+  bool store_is_lost_ = false;       // it did not answer once: what waits for an answer is never given back
   std::deque<std::string> history_;  // with check_order: the last calls
   mutable std::mutex mutex_;         // of what follows
   std::string reason_;

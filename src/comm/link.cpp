@@ -4,12 +4,17 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
 namespace treadle {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kBetweenLooks{1};
 
 std::shared_ptr<gloo::transport::Device> make_device(const std::string& address) {
   if (!address.empty()) return c10d::ProcessGroupGloo::createDeviceForHostname(address);
@@ -23,7 +28,7 @@ class DirectTransfer final : public Link::Transfer {
  public:
   DirectTransfer(c10::intrusive_ptr<c10d::Work> work, std::chrono::milliseconds timeout)
       : work_(std::move(work)), timeout_(timeout) {}
-  void wait() override {
+  void wait(const std::function<void()>&) override {
     if (!work_->wait(timeout_)) throw std::runtime_error("the operation was ended");
   }
 
@@ -43,12 +48,18 @@ class CollectiveTransfer final : public Link::Transfer {
       wake_up->changed.notify_all();
     });
   }
-  void wait() override {
+  void wait(const std::function<void()>& look) override {
+    const auto deadline = Clock::now() + timeout_;
+    const auto ended = [this] { return *done_ || wake_up_->closed; };
     std::unique_lock lock(wake_up_->mutex);
-    const bool ended = wake_up_->changed.wait_for(lock, timeout_, [this] { return *done_ || wake_up_->closed; });
+    while (!wake_up_->changed.wait_until(lock, std::min(deadline, Clock::now() + kBetweenLooks), ended)) {
+      lock.unlock();
+      if (Clock::now() >= deadline) throw std::runtime_error("the time limit is over");
+      look();
+      lock.lock();
+    }
     const bool done = *done_;
     lock.unlock();
-    if (!ended) throw std::runtime_error("the time limit is over");
     if (!done) throw std::runtime_error("the connections were closed");
     work_->wait();
   }

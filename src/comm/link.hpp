@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,8 +62,9 @@ class Link {
   class Transfer {
    public:
     virtual ~Transfer() = default;
-    /// Throws std::exception when it failed or the time limit is over.
-    virtual void wait() = 0;
+    /// Throws std::exception when it failed or the time limit is over. While a collective is waited for, `look` is called every
+    /// second and ends the wait by throwing.
+    virtual void wait(const std::function<void()>& look) = 0;
   };
 
   /// A collective. Throws std::exception when a rank does not come within the time limit.

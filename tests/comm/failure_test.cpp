@@ -10,8 +10,11 @@
 #include <unistd.h>
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace treadle {
 namespace {
@@ -49,64 +52,98 @@ constexpr int kVictim = 1;
 /// Of a group that must not wait until its time is over: everybody is killed before.
 const RanksOptions kNoWait{.timeout = std::chrono::seconds(100), .hard_limit = std::chrono::seconds(30)};
 
-/// Rank 1 gets `signal` between two calls; the others must all say so within the limit.
-void expect_victim_is_named(int size, int signal, const std::string& name, const Operation& operation) {
-  Bell bell;
-  const auto body = [&](Group& group) -> std::string {
-    group.synchronize();
-    if (group.get_rank() == kVictim) {
-      bell.wait_for(size - 1);
-      kill(getpid(), signal);
-    }
-    bell.ring();
-    const std::string error = comm_error_of([&] { operation(group); });
-    EXPECT_TRUE(group.is_broken());
-    // From then on nothing is waited for.
-    EXPECT_TRUE(contains(comm_error_of([&] { group.synchronize(); }), "the group is broken"));
-    return error;
+/// A group of `size` that loses rank 1 before `operation`.
+struct Loss {
+  std::string name;  ///< of the operation, as errors give it
+  Operation operation;
+  int size = 3;
+};
+
+/// Waits for the operation of a group that loses its rank 1 to `signal`, and returns what it throws.
+std::string outlive_victim(const ConnectOptions& options, const Loss& loss, int signal, Bell& bell) {
+  const auto group = connect_group(options);
+  group->synchronize();
+  if (options.rank == kVictim) {
+    bell.wait_for(loss.size - 1);
+    kill(getpid(), signal);
+  }
+  bell.ring();
+  const std::string error = comm_error_of([&] { loss.operation(*group); });
+  EXPECT_TRUE(group->is_broken());
+  // From then on nothing is waited for.
+  EXPECT_TRUE(contains(comm_error_of([&] { group->synchronize(); }), "the group is broken"));
+  return error;
+}
+
+/// A group for each loss, all at once, since they do nothing but wait: the others must all name rank 1 within the limit.
+void expect_victims_are_named(const std::vector<Loss>& losses, int signal, std::chrono::milliseconds timeout) {
+  std::vector<std::pair<std::size_t, int>> places;  // of each process: its group, and its rank there
+  std::vector<std::unique_ptr<Bell>> bells;
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    for (int rank = 0; rank < losses[i].size; ++rank) places.emplace_back(i, rank);
+    bells.push_back(std::make_unique<Bell>());
+  }
+  const auto body = [&](const ConnectOptions& options) {
+    const auto [index, rank] = places[static_cast<std::size_t>(options.rank)];
+    ConnectOptions own = options;
+    own.rank = own.local_rank = rank;
+    own.world_size = own.local_size = losses[index].size;
+    own.file += "-" + std::to_string(index);
+    return outlive_victim(own, losses[index], signal, *bells[index]);
   };
   const auto results =
-      run_ranks(size, body, {.timeout = std::chrono::milliseconds(1500), .hard_limit = std::chrono::seconds(30)});
-  for (int rank = 0; rank < size; ++rank) {
-    const RankResult& result = results[static_cast<std::size_t>(rank)];
+      run_processes(static_cast<int>(places.size()), body, {.timeout = timeout, .hard_limit = kNoWait.hard_limit});
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto [index, rank] = places[i];
+    const RankResult& result = results[i];
     if (rank == kVictim) {
       EXPECT_EQ(result.signal, signal);
       continue;
     }
     EXPECT_EQ(result.status, 0) << result.said << " (signal " << result.signal << ")";
     EXPECT_TRUE(contains(result.said, "rank 1 did not arrive")) << result.said;
-    EXPECT_TRUE(contains(result.said, name)) << result.said;
-    EXPECT_TRUE(contains(result.said, "of at most 1.5 s")) << result.said;
+    EXPECT_TRUE(contains(result.said, losses[index].name)) << result.said;
+    EXPECT_TRUE(contains(result.said, " s of at most " + std::to_string(timeout.count() / 1000) + " s")) << result.said;
   }
+}
+
+std::vector<Loss> losses_in_every_operation() {
+  std::vector<Loss> losses;
+  for (const auto& [name, operation] : operations()) losses.push_back({name, operation});
+  return losses;
 }
 
 TEST(Failure, AKilledRankIsNamedByTheOthers) {
-  for (const auto& [name, operation] : operations()) {
-    SCOPED_TRACE(name);
-    expect_victim_is_named(3, SIGKILL, name, operation);
-  }
-  expect_victim_is_named(2, SIGKILL, "synchronize", operations().front().second);
-  expect_victim_is_named(4, SIGKILL, "synchronize", operations().front().second);
+  std::vector<Loss> losses = losses_in_every_operation();
+  for (int size : {2, 4}) losses.push_back({"synchronize", [](Group& group) { group.synchronize(); }, size});
+  expect_victims_are_named(losses, SIGKILL, kNoWait.timeout);
 }
 
 TEST(Failure, AStoppedRankIsNamedByTheOthersWhenTheTimeIsOver) {
-  for (const auto& [name, operation] : operations()) {
-    SCOPED_TRACE(name);
-    expect_victim_is_named(3, SIGSTOP, name, operation);
-  }
+  std::vector<Loss> losses = losses_in_every_operation();
+  losses.push_back({"all_gather", [](Group& group) { group.all_gather(std::string(30'000'000, 'x')); }});
+  expect_victims_are_named(losses, SIGSTOP, std::chrono::seconds(4));
 }
 
-TEST(Failure, ALongMessageToAStoppedRankEndsInTime) {
-  const std::string text(30'000'000, 'x');
-  expect_victim_is_named(3, SIGSTOP, "all_gather", [&](Group& group) { group.all_gather(text); });
-  // All ranks say that the message comes; then the victim stops reading.
-  const auto body = [&](Group& group) -> std::string {
-    std::thread stopper;
-    if (group.get_rank() == kVictim) kill(getpid(), SIGSTOP);
-    return comm_error_of([&] { group.gather(text, kVictim); });
+// Ranks that are lost when their own time is over leave the others, whose time may be longer, nothing to wait for.
+TEST(Failure, TheFirstWhoseTimeIsOverEndsTheWaitOfAll) {
+  Bell ended;
+  const auto body = [&](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    if (options.rank == 0) own.timeout = std::chrono::seconds(3);
+    const auto group = connect_group(own);
+    group->synchronize();
+    if (options.rank == kVictim) raise(SIGSTOP);
+    const std::string error = comm_error_of([&] { group->synchronize(); });
+    // The end of its process would close the connections of rank 0 too.
+    options.rank == 0 ? ended.wait_for(1) : ended.ring();
+    return error;
   };
-  const auto results = run_ranks(3, body, {.timeout = std::chrono::milliseconds(1500), .hard_limit = std::chrono::seconds(30)});
-  EXPECT_TRUE(contains(results[0].said, "rank 1 did not arrive")) << results[0].said;
+  const auto results = run_processes(3, body, kNoWait);
+  for (int rank : {0, 2}) {
+    const RankResult& result = results[static_cast<std::size_t>(rank)];
+    EXPECT_TRUE(contains(result.said, "rank 1 did not arrive")) << result.said;
+  }
 }
 
 TEST(Failure, RanksThatCallDifferentThingsAllLearnWhoCalledWhat) {
@@ -263,6 +300,32 @@ TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
   const auto results = run_processes(4, body, {.local_size = 2});
   for (int rank : {0, 2, 3})
     EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
+}
+
+TEST(Rebuild, WhoComesTooLateIsToldSo) {
+  Bell bell, rebuilt;
+  const auto body = [&](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    if (options.rank == 0) own.rebuild_wait = std::chrono::milliseconds(100);
+    const auto group = connect_group(own);
+    if (options.rank == 1) {
+      bell.wait_for(2);
+      kill(getpid(), SIGKILL);
+    }
+    bell.ring();
+    EXPECT_THROW(group->synchronize(), CommError);
+    if (options.rank == 0) {
+      group->rebuild();
+      EXPECT_EQ(group->get_world_size(), 1);
+      rebuilt.ring();
+      return "";
+    }
+    rebuilt.wait_for(1);
+    return comm_error_of([&] { group->rebuild(); });
+  };
+  const auto results = run_processes(3, body, kNoWait);
+  EXPECT_EQ(results[0].status, 0) << results[0].said;
+  EXPECT_TRUE(contains(results[2].said, "the other ranks went on without this one")) << results[2].said;
 }
 
 TEST(Rebuild, TheLastRankGoesOnAlone) {

@@ -9,6 +9,7 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <set>
 #include <string>
@@ -173,12 +174,17 @@ TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
                  EXPECT_THROW(get_local_process_group(group), CommError);
                  EXPECT_THROW(create_local_process_group(group, 3), CommError);
                  create_local_process_group(group, 2);
-                 Group& local = *get_local_process_group(group);
-                 EXPECT_EQ(local.get_world_size(), 2);
-                 EXPECT_EQ(local.get_rank(), group.get_local_rank());
-                 const List ranks = local.all_gather(group.get_rank());
-                 EXPECT_EQ(ranks.at(0).as_int(), group.get_rank() / 2 * 2);
-                 EXPECT_EQ(ranks.at(1).as_int(), group.get_rank() / 2 * 2 + 1);
+                 const auto check_local = [&] {
+                   Group& local = *get_local_process_group(group);
+                   EXPECT_EQ(local.get_world_size(), 2);
+                   EXPECT_EQ(local.get_rank(), group.get_local_rank());
+                   const List ranks = local.all_gather(group.get_rank());
+                   EXPECT_EQ(ranks.at(0).as_int(), group.get_rank() / 2 * 2);
+                   EXPECT_EQ(ranks.at(1).as_int(), group.get_rank() / 2 * 2 + 1);
+                 };
+                 check_local();
+                 create_local_process_group(group, 2);  // again: they must not meet where the first did
+                 check_local();
                  EXPECT_EQ(group.make_subgroup({group.get_rank()})->get_world_size(), 1);
                  // In another order, and of some ranks only.
                  if (group.get_rank() == 2) {
@@ -196,19 +202,40 @@ TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
 TEST(ProcessGroup, AValueThatCannotBeSentIsAnErrorOnEveryRankAndBreaksNothing) {
   expect_ranks(3, [](Group& group) {
     Value value = group.get_rank() == 1 ? Value(at::zeros({2, 2}).to_sparse()) : Value(1);
-    try {
-      group.all_gather(value);
-      ADD_FAILURE() << "no error";
-    } catch (const CommError&) {
-      ADD_FAILURE() << "the group is broken";
-    } catch (const Error& error) {
-      EXPECT_NE(std::string(error.what()).find("rank 1, all_gather: only dense tensors"), std::string::npos) << error.what();
-    }
+    const auto refused = [&](const std::string& name, const auto& call) {
+      try {
+        call();
+        ADD_FAILURE() << name << ": no error";
+      } catch (const CommError& error) {
+        ADD_FAILURE() << "the group is broken: " << error.what();
+      } catch (const FormatError& error) {
+        ADD_FAILURE() << "the reason is taken for a message: " << error.what();
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("rank 1, " + name + ": only dense tensors"), std::string::npos) << error.what();
+      }
+    };
+    refused("all_gather", [&] { group.all_gather(value); });
+    refused("gather", [&] { group.gather(value, 2); });
+    refused("broadcast", [&] { group.broadcast(value, 1); });
     EXPECT_EQ(group.all_gather(5).size(), 3U);
     EXPECT_THROW(group.gather(1, 3), CommError);
     EXPECT_THROW(group.broadcast(1, -1), CommError);
     EXPECT_FALSE(group.is_broken());
   });
+}
+
+TEST(ProcessGroup, SigpipeIsIgnoredUnlessTheProgramHandlesIt) {
+  const auto handler = [](int) {};
+  const auto body = [&](const ConnectOptions& options) -> std::string {
+    struct sigaction now{};
+    if (options.rank == 1) now.sa_handler = handler;
+    sigaction(SIGPIPE, &now, nullptr);
+    const auto group = connect_group(options);
+    sigaction(SIGPIPE, nullptr, &now);
+    EXPECT_EQ(now.sa_handler, options.rank == 1 ? handler : SIG_IGN);
+    return "";
+  };
+  for (const RankResult& result : run_processes(2, body)) EXPECT_EQ(result.status, 0) << result.said;
 }
 
 TEST(ProcessGroup, OptionsAreChecked) {

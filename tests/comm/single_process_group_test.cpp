@@ -63,5 +63,13 @@ TEST(SingleProcessGroup, ABrokenGroupRefusesEveryCollectiveUntilItIsRebuilt) {
   group->synchronize();
 }
 
+TEST(SingleProcessGroup, TheLocalGroupIsOneOfItsGenerationAlone) {
+  const auto group = make_single_process_group();
+  create_local_process_group(*group, 1);
+  EXPECT_EQ(get_local_process_group(*group)->get_world_size(), 1);
+  group->rebuild();
+  EXPECT_THROW(get_local_process_group(*group), CommError);
+}
+
 }  // namespace
 }  // namespace treadle

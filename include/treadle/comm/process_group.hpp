@@ -48,7 +48,8 @@ void validate(const ConnectOptions& options);
 ///
 /// What its collectives add to those of Group:
 /// - each takes at most `timeout` (and a second to find out who is missing). A CommError names the operation, the ranks that did
-///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once, whatever they wait for.
+///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once when they wait for this one, and
+///   within a second when they wait for others.
 /// - ranks that make different calls all get a CommError that says who called what, and the group is broken.
 /// - a value that cannot be sent (a sparse tensor) is an Error on every rank and leaves the group as it was.
 /// - tensors arrive contiguous on the CPU; they share no memory, and need no gradient.
