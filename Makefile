@@ -1,7 +1,7 @@
 # Everything a beginner needs: `make demo` and `make test`. `make help` tells the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint format bench stress docs clean
+.PHONY: help setup build demo test lint format bench stress mutants docs clean
 
 # Variables to set on the command line: make build JOBS=4 TORCH_PREFIX=/opt/libtorch
 JOBS ?= 2
@@ -12,6 +12,7 @@ LIMIT ?=
 SEED ?=
 SANITIZERS ?=
 ONLY ?=
+ROOM ?=
 FILES ?=
 CHANGED ?=
 QUICK ?=
@@ -34,6 +35,7 @@ help:
 	@echo 'make format   put every source file into the format that lint expects'
 	@echo 'make bench    build and run the benchmarks, end with a table (QUICK=1: a short run; BENCH="solver data": only those)'
 	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=600 SANITIZERS=1)'
+	@echo 'make mutants  break the code on purpose, one break at a time, and see whether a test notices (ROOM="comm launch")'
 	@echo 'make docs     check the links and file names in the documentation'
 	@echo 'make clean    remove build/ and output/; what setup installed stays'
 	@echo
@@ -71,6 +73,9 @@ stress: setup
 	@$(call configure,OFF)
 	@$(compile)
 	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) ONLY='$(ONLY)' tools/stress.py $(release)
+
+mutants: setup
+	@tools/mutants.py -j $(JOBS) $(ROOM)
 
 docs: setup
 	@$(call configure,OFF)
