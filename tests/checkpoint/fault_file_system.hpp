@@ -54,9 +54,10 @@ class FaultFileSystem final : public FileSystem {
 
   std::unique_ptr<WritableFile> create(const std::filesystem::path& path) override {
     Call call(*this, "create", path);
-    auto node = std::make_shared<Node>();
-    node->modified = ++clock_;
-    names_[path.string()] = node;
+    // A file that is there is emptied, under its durable name too.
+    auto& node = names_[path.string()];
+    if (!node) node = std::make_shared<Node>();
+    *node = Node{.content = {}, .synced = false, .modified = ++clock_};
     call.done();
     return std::make_unique<Writer>(*this, path, node);
   }
