@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <csignal>
 #include <thread>
 
 namespace treadle {
@@ -113,8 +112,6 @@ class SharedStore {
 }  // namespace
 
 int distributed_worker(const RankMain& main, const WorkerPlace& place, std::shared_ptr<Group>& group) {
-  // A connection to a rank that is dead is an error, and no reason to die.
-  std::signal(SIGPIPE, SIG_IGN);
   share_cores(place.local_size);
   group = join(place);
   // The group of a process alone is as new as the process.

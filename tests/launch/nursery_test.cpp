@@ -1,6 +1,9 @@
 // Signals, and what is left of a run whose launcher, nursery or ranks are stopped or killed.
 #include <tests/launch/program.hpp>
 
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
 #include <thread>
 
 namespace treadle {
@@ -35,6 +38,8 @@ pid_t parent_of(pid_t pid) {
 
 TEST(Launch, NothingOutlivesALauncherWhoseNurseryIsStopped) {
   const Program program;
+  // The kernel itself wakes a process group that loses its last parent in the session. This one has a new parent there: us.
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
   RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
   process.wait_for("ready 0");
   const pid_t nursery = parent_of(program.noted_pids("rank 0 pid").front());
@@ -43,6 +48,33 @@ TEST(Launch, NothingOutlivesALauncherWhoseNurseryIsStopped) {
   kill(nursery, SIGSTOP);
   process.signal(SIGKILL);
   process.finish();
+  EXPECT_TRUE(program.nothing_left());
+  prctl(PR_SET_CHILD_SUBREAPER, 0);
+  kill(nursery, SIGKILL);
+  waitpid(nursery, nullptr, 0);
+}
+
+/// Whether the process ends, which is waited for.
+bool ends(pid_t pid) {
+  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  if (pidfd < 0) return true;
+  pollfd source{pidfd, POLLIN, 0};
+  const bool ended = poll(&source, 1, 20'000) == 1;
+  close(pidfd);
+  return ended;
+}
+
+TEST(Launch, RanksDieWithTheNurseryWhateverTheLauncherDoes) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "work", program.file, "1"}), program.environment());
+  process.wait_for("ready 0");
+  const pid_t first = program.noted_pids("rank 0 pid").front(), second = program.noted_pids("rank 1 pid").front();
+  process.signal(SIGSTOP);
+  kill(parent_of(first), SIGKILL);
+  EXPECT_TRUE(ends(first));
+  EXPECT_TRUE(ends(second));
+  process.signal(SIGCONT);
+  EXPECT_EQ(process.finish().status, 1);
   EXPECT_TRUE(program.nothing_left());
 }
 
@@ -114,6 +146,46 @@ TEST(Launch, ASignalNeverRestarts) {
   process.signal(SIGINT);  // nobody handles it
   EXPECT_EQ(process.finish().status, 130);
   EXPECT_FALSE(contains(process.out(), "started again"));
+  EXPECT_TRUE(contains(process.out(), "launch returned 130")) << process.out();  // nobody failed
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, WhoDoesNotListenToCtrlCIsKilledAfterTheGraceTime) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "--grace", "300", "--timeout", "600000", "half_listens"}),
+                         program.environment());
+  process.wait_for("ready");
+  process.signal(SIGINT);
+  EXPECT_EQ(process.finish().status, 130) << process.out();
+  EXPECT_TRUE(program.nothing_left());
+}
+
+TEST(Launch, RanksGetTheGraceTimeToEnd) {
+  const Program program;
+  const std::string fifo = program.folder / "go";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  const int go = open(fifo.c_str(), O_RDWR | O_CLOEXEC);
+  RunningProcess process(Program::words({"--processes", "2", "polite", program.file, fifo}), program.environment());
+  process.wait_for("rank 1 tidies up");
+  EXPECT_EQ(write(go, "x", 1), 1);
+  EXPECT_EQ(process.finish().status, 1);
+  EXPECT_TRUE(contains(process.out(), "RankError of rank 0: rank 0: enough")) << process.out();
+  EXPECT_EQ(notes(program.file), std::vector<std::string>{"rank 1 is done"});
+  close(go);
+}
+
+TEST(Launch, ABrokenPipeEndsNobody) {
+  const Program program;
+  RunningProcess process(Program::words({"--processes", "2", "--restarts", "1", "work", program.file, "1"}),
+                         program.environment());
+  process.wait_for("ready 0");
+  process.signal(SIGPIPE);
+  const pid_t rank = program.noted_pids("rank 1 pid").front();
+  kill(program.noted_pids("rank 0 pid").front(), SIGPIPE);
+  kill(rank, SIGPIPE);
+  kill(rank, SIGKILL);
+  EXPECT_EQ(process.finish().status, 0) << process.out();
+  EXPECT_TRUE(contains(process.out(), "rank 1: killed by signal 9 (SIGKILL); all ranks are started again")) << process.out();
   EXPECT_TRUE(program.nothing_left());
 }
 

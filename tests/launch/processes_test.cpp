@@ -2,6 +2,8 @@
 #include <tests/launch/program.hpp>
 #include <treadle/launch/held_port.hpp>
 
+#include <thread>
+
 namespace treadle {
 namespace {
 
@@ -97,10 +99,11 @@ TEST(Launch, TheFirstToFailDecidesAndItsErrorIsShown) {
 
 TEST(Launch, ARankThatIsStoppedIsNamedWithinTheTimeLimit) {
   const Program program;
-  const ProcessResult result = program.run({"--processes", "3", "--timeout", "4000", "fail", "stop", "2"});
+  const ProcessResult result = program.run({"--processes", "3", "--timeout", "4000", "--grace", "600000", "fail", "stop", "2"});
   EXPECT_EQ(result.status, 1) << result.out;
-  EXPECT_TRUE(contains(result.out, "rank 2 was stopped by signal 19 (SIGSTOP)")) << result.out;
-  EXPECT_TRUE(contains(result.out.substr(result.out.find("RankError")), "rank 2")) << result.out;
+  EXPECT_TRUE(contains(result.out, "rank 2 was stopped by signal 19 (SIGSTOP); the others wait for it")) << result.out;
+  EXPECT_TRUE(contains(result.out.substr(result.out.find("RankError")), "(rank 2 was stopped by signal 19 (SIGSTOP))"))
+      << result.out;
   EXPECT_TRUE(program.nothing_left());
 }
 
@@ -114,13 +117,11 @@ TEST(Launch, ARankThatStopsWhenTheOthersHaveEndedIsNamedToo) {
 
 TEST(Launch, ThoseThatDoNotListenAreKilledAfterTheGraceTime) {
   const Program program;
-  const ProcessResult result = program.run({"--processes", "3", "--grace", "300", "stubborn"});
+  const ProcessResult result = program.run({"--processes", "3", "--grace", "300", "--timeout", "600000", "stubborn"});
   EXPECT_TRUE(contains(result.out, "RankError of rank 0: rank 0: enough")) << result.out;
   EXPECT_TRUE(program.nothing_left());
 }
 
-/// The parent of a process.
-/// Waits until the kernel says that a process is in this state.
 TEST(Launch, TheLastMachineTellsTheOthersWhatWentWrong) {
   const Program program;
   const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
@@ -208,7 +209,6 @@ TEST(Launch, OutputOfOtherRanksGoesToFilesAndWarningsToTheTerminal) {
   }
 }
 
-/// The environment that `torchrun`, `srun` and `mpirun` give rank `rank` of two.
 TEST(Launch, TheEndOfALogIsThatOfThisRun) {
   const Program program;
   const std::string logs = program.folder / "logs";
@@ -217,6 +217,33 @@ TEST(Launch, TheEndOfALogIsThatOfThisRun) {
   EXPECT_TRUE(contains(result.out, "The end of what rank 1 wrote (\"" + logs + "/rank_1.out\"):\n    the last words of rank 1\n"))
       << result.out;
   EXPECT_TRUE(contains(read_text(logs + "/rank_1.out"), "cry of rank 1")) << "the file of the earlier run goes on";
+}
+
+TEST(Launch, RanksReadNothingFromTheStdinOfTheLauncher) {
+  int typed[2];
+  ASSERT_EQ(pipe2(typed, O_CLOEXEC), 0);
+  ASSERT_EQ(write(typed[1], "typed", 5), 5);
+  close(typed[1]);
+  const int before = dup(STDIN_FILENO);
+  dup2(typed[0], STDIN_FILENO);
+  const Program program;
+  EXPECT_EQ(program.run({"--processes", "2", "read", program.file}).status, 0);
+  dup2(before, STDIN_FILENO);
+  for (int end : {before, typed[0]}) close(end);
+  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0 read 0", "rank 1 read 0"}));
+}
+
+TEST(Launch, RanksShareTheCoresUnlessTheUserSaysHowMany) {
+  unsetenv("OMP_NUM_THREADS");
+  const int share = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 2);
+  const auto expected = [](int threads) {
+    return std::vector<std::string>{"rank 0 has " + std::to_string(threads), "rank 1 has " + std::to_string(threads)};
+  };
+  const Program shared, told;
+  EXPECT_EQ(shared.run({"--processes", "2", "cores", shared.file}).status, 0);
+  EXPECT_EQ(notes(shared.file), expected(share));
+  EXPECT_EQ(told.run({"--processes", "2", "cores", told.file}, {{"OMP_NUM_THREADS", std::to_string(share + 1)}}).status, 0);
+  EXPECT_EQ(notes(told.file), expected(share + 1));
 }
 
 TEST(Launch, RanksThatDisagreeAreNamed) {

@@ -4,6 +4,7 @@
 #include <treadle/comm/comm.hpp>
 #include <treadle/launch.hpp>
 
+#include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -136,6 +137,24 @@ int work(Group& group) {
   for (;;) group.synchronize();
 }
 
+/// Rank 0 fails. The others hear that they should end, and do so when a byte comes from the fifo: `polite FILE FIFO`.
+int polite(Group& group) {
+  if (pipe2(interrupts, O_CLOEXEC) != 0) return 9;
+  signal(SIGTERM, [](int) {
+    if (write(interrupts[1], "x", 1) != 1) _exit(9);
+  });
+  group.synchronize();
+  if (group.get_rank() == 0) throw FormatError("enough");
+  char byte = 0;
+  while (read(interrupts[0], &byte, 1) != 1) {
+  }
+  log_warning("rank " + std::to_string(group.get_rank()) + " tidies up");
+  const int fifo = open(argument(2).c_str(), O_RDONLY | O_CLOEXEC);
+  if (read(fifo, &byte, 1) != 1) return 9;
+  note("rank " + std::to_string(group.get_rank()) + " is done");
+  return 0;
+}
+
 int logs(Group& group) {
   log_info("information of rank " + std::to_string(group.get_rank()));
   log_warning("worry of rank " + std::to_string(group.get_rank()));
@@ -158,6 +177,22 @@ int act(const std::shared_ptr<Group>& group) {
     for (int pid = 0; list >> pid;) ++children;
     note("children " + std::to_string(children));
     return exchange(*group);
+  }
+  if (action == "polite") return polite(*group);
+  if (action == "half_listens") {  // rank 1 does not care for SIGINT
+    if (group->get_rank() == 1) signal(SIGINT, SIG_IGN);
+    group->synchronize();
+    if (group->get_rank() == 0) say("ready");
+    stay();
+  }
+  if (action == "read") {
+    char bytes[16];
+    note("rank " + std::to_string(group->get_rank()) + " read " + std::to_string(read(STDIN_FILENO, bytes, sizeof bytes)));
+    return 0;
+  }
+  if (action == "cores") {
+    note("rank " + std::to_string(group->get_rank()) + " has " + std::to_string(at::get_num_threads()));
+    return 0;
   }
   if (action == "early_end") {  // all but rank 1 end; it stops itself
     group->synchronize();
