@@ -4,7 +4,11 @@
 #include <treadle/checkpoint/file.hpp>
 #include <treadle/checkpoint/file_system.hpp>
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/complex.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/imag.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <condition_variable>
@@ -244,6 +248,26 @@ TEST(Checkpointer, AsyncSaveHoldsTheStateOfItsCall) {
   EXPECT_EQ(checkpointer.get_checkpoint_file(), folder / "m3.pth");
 }
 
+TEST(Checkpointer, AsyncSavesTheBytesOfSave) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  SmallModel model(1);
+  Checkpointer checkpointer(model, folder.path());
+  const at::Tensor whole = at::arange(24, at::kFloat).view({4, 6});
+  const at::Tensor complex = at::complex(whole, whole + 1);
+  const Dict extras{{"views", List{whole, whole.t(), whole.slice(1, 2, 5)}},
+                    {"conjugate", Tuple{complex, complex.conj()}},
+                    {"negative", at::imag(complex.conj())},
+                    {"zeros", at::zeros({0, 3})}};
+  checkpointer.save("now", extras);
+  for (const char* name : {"first", "second"}) {  // the second takes the memory of the first
+    checkpointer.save_async(name, extras);
+    checkpointer.wait();
+    EXPECT_EQ(read_small_file(*local_file_system(), folder / (std::string(name) + ".pth")),
+              read_small_file(*local_file_system(), folder / "now.pth"));
+  }
+}
+
 TEST(Checkpointer, AsyncErrorsSurfaceOnceAtTheNextCall) {
   Quiet quiet;
   TemporaryFolder folder;
@@ -257,6 +281,9 @@ TEST(Checkpointer, AsyncErrorsSurfaceOnceAtTheNextCall) {
     Checkpointer(model, folder / "blocked/inside").save_async("m");
   }
   EXPECT_TRUE(quiet.said("was not saved"));
+  std::filesystem::remove(folder / "blocked");
+  checkpointer.save_async("m");
+  EXPECT_NO_THROW(checkpointer.wait());
 }
 
 /// A file system whose writes wait until they are let go.

@@ -26,6 +26,12 @@ struct DiskRun {
     checkpointer.save(name, {{"iteration", iteration}});
   }
 
+  /// The file that last_checkpoint names can be read, for programs that look no further.
+  void expect_last_is_good() const {
+    const std::string name = read_small_file(*files, "out/last_checkpoint");
+    EXPECT_NO_THROW(load_checkpoint_file(std::filesystem::path("out") / name, {.file_system = files})) << name;
+  }
+
   /// What a process that starts now resumes from.
   int resumed() const {
     SmallModel fresh(-7);
@@ -70,6 +76,7 @@ TEST(Durability, PowerLossAfterEveryCallLeavesAGoodCheckpoint) {
           reported = false;
         }
         run.files->lose_power(torn, names_stay);
+        run.expect_last_is_good();
         int resumed = run.resumed();
         EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
         if (reported) {
@@ -86,13 +93,15 @@ TEST(Durability, PowerLossWhileReplacingTheOnlyCheckpointLeavesTheOldOrTheNew) {
   int calls = calls_of_second_save();
   for (int last = 0; last < calls; ++last) {
     for (auto torn : {FaultFileSystem::Torn::lost, FaultFileSystem::Torn::half, FaultFileSystem::Torn::whole}) {
-      DiskRun run;
-      run.save(1, "model_final");
-      run.files->lose_power_after(last);
-      EXPECT_THROW(run.save(2, "model_final"), FaultFileSystem::PowerLoss);
-      run.files->lose_power(torn, last % 2 == 0);
-      int resumed = run.resumed();
-      EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
+      for (bool names_stay : {false, true}) {
+        DiskRun run;
+        run.save(1, "model_final");
+        run.files->lose_power_after(last);
+        EXPECT_THROW(run.save(2, "model_final"), FaultFileSystem::PowerLoss);
+        run.files->lose_power(torn, names_stay);
+        int resumed = run.resumed();
+        EXPECT_TRUE(resumed == 1 || resumed == 2) << "after call " << last;
+      }
     }
   }
 }
@@ -116,6 +125,9 @@ TEST(Durability, AnErrorAtEveryCallLeavesTheCheckpointBefore) {
       run.files->fail_at(number, error);
       EXPECT_THROW(run.save(2), IoError) << "call " << number;
       run.files->heal();
+      // A full disk has no room for what is of no use.
+      for (const char* name : {"out/model_2.pth", "out/last_checkpoint"})
+        EXPECT_FALSE(run.files->is_file(temporary_path(name))) << "call " << number;
       int resumed = run.resumed();
       EXPECT_TRUE(resumed == 1 || resumed == 2) << "call " << number;
       run.save(3);
@@ -153,6 +165,8 @@ TEST(Durability, AnErrorDuringResumeNeverLoadsHalf) {
     EXPECT_EQ(fresh.value(), static_cast<double>(counter.count)) << "call " << number;
     bool reached = run.files->calls() > number;
     run.files->heal();
+    // A disk that fails says nothing about the file.
+    for (const char* name : {"out/model_1.pth", "out/model_2.pth"}) EXPECT_TRUE(run.files->is_file(name)) << "call " << number;
     if (!reached) return;
   }
   FAIL() << "a resume takes more than 200 calls";
@@ -187,6 +201,14 @@ TEST(Durability, AMissingLastCheckpointFallsBackToo) {
   EXPECT_EQ(run.resumed(), 2);
   run.files->add("out/last_checkpoint", "");
   EXPECT_EQ(run.resumed(), 2);
+}
+
+TEST(Durability, TheNewestIsThatOfTheLatestIterationNotTheOneWrittenLast) {
+  Quiet quiet;
+  DiskRun run;
+  for (int i : {2, 3, 1}) run.save(i);
+  run.checkpointer.tag_last_checkpoint("gone.pth");
+  EXPECT_EQ(run.resumed(), 3);
 }
 
 TEST(Durability, WhenAllAreDamagedResumeSaysSo) {

@@ -29,10 +29,11 @@ struct OneRank {
   Counter counter;
   Checkpointer checkpointer{model, "out", {.group = group, .file_system = files}};
 
-  /// From now on the other rank says this where the ranks agree on success, and has (not) the file.
-  void other_says(const std::string& message, bool has_file = true) {
-    group->play_all_gather = [this, message, has_file](const Value& own) -> List {
-      const Value other = own.is(Value::Type::boolean) ? Value(has_file) : Value(message);
+  /// From now on the other rank says this where the ranks agree on success, behind `successes`, and has (not) the file.
+  void other_says(const std::string& message, bool has_file = true, int successes = 0) {
+    group->play_all_gather = [this, message, has_file, successes](const Value& own) mutable -> List {
+      const bool asks_for_file = own.is(Value::Type::boolean);
+      const Value other = asks_for_file ? Value(has_file) : Value(successes-- > 0 ? "" : message);
       return group->get_rank() == 0 ? List{own, other} : List{other, own};
     };
   }
@@ -115,6 +116,10 @@ TEST(Ranks, NoRankLoadsWhenOneFails) {
                          {.file_system = run.files});
     run.other_says("the memory is too small");
     EXPECT_TRUE(contains(run.error_of([&] { run.checkpointer.load("out/m.pth"); }), "the memory is too small"));
+    EXPECT_TRUE(run.unchanged());
+    // It can read the file, and then its parts refuse it.
+    run.other_says("the count is negative", true, /*successes=*/1);
+    EXPECT_TRUE(contains(run.error_of([&] { run.checkpointer.load("out/m.pth"); }), "the count is negative"));
     EXPECT_TRUE(run.unchanged());
     run.other_says("");
     run.checkpointer.load("out/m.pth");

@@ -51,15 +51,49 @@ TEST(DistributedModel, NamesTensorsAndModesAreThoseOfTheModel) {
     EXPECT_FALSE(net->first->is_training());
     model->eval();
     EXPECT_FALSE(net->second->is_training());
-    // Without gradients nothing is prepared, on one rank alone as well.
-    const at::NoGradGuard no_grad;
+    // Without gradients nothing is prepared, on one rank alone as well, and the next step finds all as it was.
     if (group.get_rank() == 0) {
+      const at::NoGradGuard no_grad;
       EXPECT_EQ(model->losses(shard(0)).size(), 2U);
     }
+    sum(model->losses(shard(group.get_rank()))).backward();
   });
   const auto alone = model_of(std::make_shared<Net>());
   EXPECT_EQ(create_ddp_model(alone, make_single_process_group()), alone);
   EXPECT_THROW(DistributedModel(alone, make_single_process_group()), Error);
+}
+
+TEST(DistributedModel, SharedParametersAreReducedOnceAndFrozenOnesNotAtAll) {
+  expect_ranks(2, [](Group& group) {
+    auto net = std::make_shared<Net>();
+    fill(*net, 1);
+    net->register_parameter("twin", net->first->weight);
+    net->extra.set_requires_grad(false);
+    DistributedModel model(model_of(net), borrow(group));
+    for (int step = 0; step < 2; ++step) {
+      for (const at::Tensor& parameter : net->parameters()) parameter.mutable_grad() = at::Tensor();
+      model.backward(sum(model.losses(shard(2 * step + group.get_rank()))));
+      Dict expected = gradients_alone(shard(2 * step, 2));
+      const at::Tensor wanted = expected.at("first.weight").as_tensor();
+      EXPECT_LE((net->first->weight.grad() - wanted).abs().max().item<double>(), 1e-6 * wanted.abs().max().item<double>());
+      EXPECT_FALSE(net->extra.grad().defined());
+    }
+  });
+}
+
+TEST(DistributedModel, GoesOnWithTheGroupThatWasRebuilt) {
+  expect_ranks(2, [](Group& group) {
+    auto net = std::make_shared<Net>();
+    fill(*net, 1);
+    DistributedModel model(model_of(net), borrow(group));
+    model.backward(sum(model.losses(shard(group.get_rank()))));
+    group.synchronize();
+    group.rebuild();
+    if (group.get_rank() == 1) fill(*net, 50);  // as in a process that has come in place of another
+    for (const at::Tensor& parameter : net->parameters()) parameter.mutable_grad() = at::Tensor();
+    model.backward(sum(model.losses(shard(2 + group.get_rank()))));
+    expect_gradients(*net, gradients_alone(shard(2, 2)), 1e-6);
+  });
 }
 
 TEST(DistributedModel, AnotherModelOrOtherOptionsAreNamedOnEveryRank) {

@@ -12,8 +12,10 @@
 #include <torch/optim/sgd.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace treadle {
 namespace {
@@ -47,6 +49,34 @@ TEST(DistributedTrainer, SendsGradientsWithTheLastBatchOfAStepAlone) {
     double mean = 0;
     for (int i = 0; i < 12; ++i) mean += model_of(alone)->losses(shard(i))[0].second.item<double>() / 12;
     EXPECT_NEAR(trainer.storage().history("square").latest(), mean, 1e-6);
+  });
+}
+
+/// Notes the losses by which an optimizer with a closure decides.
+struct Decider final : torch::optim::SGD {
+  using SGD::SGD;
+  at::Tensor step(LossClosure closure = nullptr) override {
+    for (int i = 0; i < 2; ++i) seen.push_back(closure().item<double>());
+    return SGD::step(nullptr);
+  }
+  std::vector<double> seen;
+};
+
+TEST(DistributedTrainer, AClosureGivesTheMeanLossOfAllRanks) {
+  expect_ranks(2, [](Group& group) {
+    const LogCapture quiet([](LogLevel, std::string_view) {});
+    auto net = std::make_shared<Net>();
+    fill(*net, 1);
+    auto model = create_ddp_model(model_of(net), borrow(group));
+    Decider optimizer(model->parameters(), 0.1);
+    const auto source = source_of([&](int) { return shard(group.get_rank()); });
+    SimpleTrainer trainer(model, *source, optimizer, {.closure = true, .trainer = {.group = borrow(group)}});
+    trainer.train(0, 1);
+    auto alone = std::make_shared<Net>();
+    fill(*alone, 1);
+    const double mean = sum(model_of(alone)->losses(shard(0, 2))).item<double>();
+    ASSERT_EQ(optimizer.seen.size(), 2U);
+    for (double loss : optimizer.seen) EXPECT_NEAR(loss, mean, 1e-6 * std::fabs(mean));
   });
 }
 

@@ -23,7 +23,11 @@ namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
 struct FilesThatFail final : ForwardingFileSystem {
-  bool failing = false;
+  bool failing = false, undeletable = false;
+  void remove(const fs::path& path) override {
+    if (undeletable) throw IoError("remove", path, EACCES);
+    ForwardingFileSystem::remove(path);
+  }
   std::unique_ptr<WritableFile> create(const fs::path& path) override {
     if (failing) throw IoError("create", path, ENOSPC);
     return ForwardingFileSystem::create(path);
@@ -87,6 +91,27 @@ TEST_F(PeriodicCheckpointerTest, KeepsTheNewestOverARestartAndLeavesStrangersAlo
   trainer.train(4, 7);
   EXPECT_EQ(files(), (Names{"model_0000003.pth", "model_0000005.pth", "model_0000099.pth", "model_best.pth", "model_final.pth",
                             "other_0000001.pth"}));
+}
+
+TEST_F(PeriodicCheckpointerTest, TheOldestIsTheOneOfTheSmallestNumberHoweverManyDigitsItHas) {
+  for (const char* name : {"model_9999999", "model_10000000"}) checkpointer->save(name);
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
+  trainer.train(10'000'002, 10'000'004);
+  EXPECT_EQ(files(), (Names{"model_10000000.pth", "model_10000003.pth", "model_final.pth"}));
+}
+
+TEST_F(PeriodicCheckpointerTest, AnOldOneThatCannotBeDeletedStaysAndTheRunGoesOn) {
+  const auto files_that_fail = std::make_shared<FilesThatFail>();
+  files_that_fail->undeletable = true;
+  checkpointer = std::make_unique<Checkpointer>(*model, folder, CheckpointerOptions{.file_system = files_that_fail});
+  std::string warnings;
+  const LogCapture capture([&](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warning) warnings += line;
+  });
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 1});
+  trainer.train(0, 4);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000003.pth", "model_final.pth"}));
+  EXPECT_NE(warnings.find("an old checkpoint stays: "), std::string::npos) << warnings;
 }
 
 TEST_F(PeriodicCheckpointerTest, AStoppedRunIsSavedWhereItStopped) {

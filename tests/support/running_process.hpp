@@ -25,6 +25,7 @@ class RunningProcess {
     if (pipe2(out.data(), O_CLOEXEC) != 0 || pipe2(err.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
     pid_ = fork();
     if (pid_ == 0) {
+      ::signal(SIGINT, SIG_DFL);  // a shell has what it starts in the background ignore it
       dup2(out[1], STDOUT_FILENO);
       dup2(err[1], STDERR_FILENO);
       for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
