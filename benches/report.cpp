@@ -67,8 +67,8 @@ void report(const Figure& figure) {
     line["theirs"] = figure.theirs;
   }
   if (verdict) {
-    text += fmt::format("   {} {:.3g}, asked {} {:.3g}: {}", verdict->of, verdict->value, sign_of(figure.asked),
-                        figure.asked.limit, verdict->met ? "met" : "MISSED");
+    if (!figure.peer.empty()) text += fmt::format("   {} {:.3g}", verdict->of, verdict->value);
+    text += fmt::format("   asked {} {:.3g}: {}", sign_of(figure.asked), figure.asked.limit, verdict->met ? "met" : "MISSED");
     line["judged"] = verdict->of;
     line["value"] = verdict->value;
     line["sign"] = sign_of(figure.asked);

@@ -1,6 +1,7 @@
 """One framework of peers_bench: plain, lightning or ignite (the argument). Each line of stdin is a network and a number of
 steps; answers with the seconds of one step, or with "absent". All keep the losses and write them to a file every 20 steps."""
 
+import itertools
 import json
 import logging
 import os
@@ -78,6 +79,16 @@ def make_lightning():
             optimizer, schedule = sgd(self.net)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    class Repeated:
+        def __init__(self, batch, steps):
+            self.batch, self.steps = batch, steps
+
+        def __len__(self):
+            return self.steps
+
+        def __iter__(self):
+            return itertools.repeat(self.batch, self.steps)
+
     class Clock(lightning.Callback):
         def on_train_batch_start(self, trainer, module, batch, index):
             if index == 0:
@@ -97,7 +108,7 @@ def make_lightning():
                 enable_model_summary=False, enable_checkpointing=False, log_every_n_steps=PERIOD,
                 logger=lightning.pytorch.loggers.CSVLogger(self.folder),
             )
-            trainer.fit(self.module, train_dataloaders=[self.module.batch] * steps)
+            trainer.fit(self.module, train_dataloaders=Repeated(self.module.batch, steps))
             return (clock.end - clock.start) / steps
 
     return Lightning

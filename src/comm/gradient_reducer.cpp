@@ -25,7 +25,7 @@ namespace treadle {
 namespace {
 
 constexpr double kMebibyte = 1024 * 1024;
-constexpr std::size_t kBroadcastBytes = 25 * 1024 * 1024;
+constexpr std::size_t kBroadcastBytes = std::size_t{25} * 1024 * 1024;
 
 /// A Reducer that keeps its buckets. LibTorch's own takes note of the order in which gradients come, to sort its buckets by it
 /// once; that would change the order of sums in the first step after a resume.

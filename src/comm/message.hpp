@@ -11,7 +11,7 @@ namespace treadle {
 
 /// What a rank may call.
 enum class Call : std::uint32_t {
-  connect = 1,
+  connect,
   synchronize,
   all_gather,
   gather,

@@ -123,21 +123,24 @@ class Decoder {
   Value decode() {
     for (;;) {
       Value value;
-      if (begin(value)) continue;  // a container that waits for its elements
-      while (!open_.empty()) {
-        attach(std::move(value));
-        if (open_.back().missing > 0) break;
-        value = std::move(open_.back().container);
-        open_.pop_back();
-      }
-      if (open_.empty()) {
-        if (!left_.empty()) fail(fmt::format("{} bytes follow the value", left_.size()));
-        return value;
-      }
+      if (begin(value) || !place(value)) continue;  // a container waits for elements
+      if (!left_.empty()) fail(fmt::format("{} bytes follow the value", left_.size()));
+      return value;
     }
   }
 
  private:
+  /// Puts a value where it belongs, and every container that is complete with it. True when `value` is the whole then.
+  bool place(Value& value) {
+    while (!open_.empty()) {
+      attach(std::move(value));
+      if (open_.back().missing > 0) return false;
+      value = std::move(open_.back().container);
+      open_.pop_back();
+    }
+    return true;
+  }
+
   struct Open {
     Value container;
     std::uint64_t missing;
