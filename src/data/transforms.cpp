@@ -185,7 +185,7 @@ ImageSize shortest_edge_size(ImageSize from, std::int64_t size, std::int64_t max
     new_height *= shrink;
     new_width *= shrink;
   }
-  const auto pixels = [](double side) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(side + 0.5)); };
+  const auto pixels = [](double side) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(side + 0.5))); };
   return {pixels(new_height), pixels(new_width)};
 }
 

@@ -63,7 +63,7 @@ void share_cores(int local_size) {
 }
 
 DistUrl address_of(const StartedRank& started, const LaunchOptions& options) {
-  const DistUrl url = resolve_environment(parse_dist_url(options.dist_url));
+  DistUrl url = resolve_environment(parse_dist_url(options.dist_url));
   if (url.kind != DistUrl::Kind::automatic) return url;
   if (started.dist_url.empty()) {
     throw ConfigError(started.by + " started this process and does not tell where the others are: set LaunchOptions.dist_url " +

@@ -67,6 +67,8 @@ class NurseryProcess {
         sweep();
         tell({.kind = Nursery::News::Kind::swept});
         break;
+      default:
+        break;
     }
     return true;
   }
