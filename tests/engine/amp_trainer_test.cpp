@@ -46,6 +46,9 @@ TEST_F(AmpTrainerTest, TheForwardPassRunsInLowerPrecisionAndTheStepInFull) {
     // The derivative of the mean of w · x is x, whatever the scale.
     EXPECT_EQ(weight(), 1 - 0.5);
     EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+    // The next pass sees the new weights: the loss is the sum of four times x w.
+    trainer.train(1, 2);
+    EXPECT_EQ(trainer.storage().history("loss").latest(), 4 * 0.5 * (1 - 0.5));
   }
 }
 
@@ -59,6 +62,11 @@ TEST_F(AmpTrainerTest, AnOverflowLeavesTheStepOutAndLowersTheScale) {
   EXPECT_EQ(trainer.grad_scaler().get_scale(), 65536.0 * 2);
   trainer.train(1, 5);
   EXPECT_LT(weight(), 1);
+  // Gradients that do not fit are the scaler's business, though somebody asks for a check.
+  SetUp();
+  AMPTrainer checking(model(), *source, sgd, {.non_finite = {.check_gradients = true}}, {.scaler = {.init_scale = 65536.0 * 4}});
+  checking.train(0, 1);
+  EXPECT_EQ(weight(), 1);
 }
 
 TEST_F(AmpTrainerTest, ClippingSeesGradientsThatAreNotScaled) {

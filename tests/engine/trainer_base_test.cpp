@@ -237,6 +237,25 @@ TEST(TrainerBase, AStepWithAnExchangeNeedsNoOther) {
   EXPECT_EQ(group->exchanges, 4);
 }
 
+TEST(TrainerBase, AStopInTheFirstOfTwoExchangesCounts) {
+  Logs logs;
+  auto group = std::make_shared<FakeGroup>(0, 2);
+  Trainer trainer({.group = group, .events = {}});
+  group->play_exchange = [&](const std::vector<double>& own) {
+    auto other = own;
+    other[0] = group->exchanges == 5 ? 1 : 0;  // the first of the third iteration
+    return StepRows{own, other};
+  };
+  trainer.step = [&] {
+    for (int i = 0; i < 2; ++i) {
+      trainer.start_exchange({});
+      trainer.finish_exchange();
+    }
+  };
+  trainer.train(0, 9);
+  EXPECT_EQ(trainer.iter(), 3);
+}
+
 TEST(TrainerBase, ImpossibleRangesAndNestedRunsAreRefused) {
   Logs logs;
   Trainer trainer;

@@ -3,6 +3,7 @@
 #include <treadle/base/value_view.hpp>
 #include <treadle/engine.hpp>
 
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -80,6 +81,15 @@ TEST(TrainerState, StateWithoutItsHookIsWarnedAboutKeptAndHandedOver) {
   EXPECT_EQ(trainer.add_hook<Counter>().count, 1);
   EXPECT_EQ(trainer.add_hook<Counter>().count, 2);
   EXPECT_EQ(trainer.add_hook<Counter>().count, 0);
+}
+
+TEST(TrainerState, WaitingStateSharesNothingWithWhatWasLoaded) {
+  Quiet quiet;
+  Idle trainer;
+  const at::Tensor sums = at::zeros({2});
+  trainer.load_state_dict({{"iteration", 1}, {"hooks", Dict{{"Gone", Dict{{"sums", sums}}}}}});
+  sums.fill_(7);
+  EXPECT_TRUE(identical(trainer.state_dict().at("hooks"), Dict{{"Gone", Dict{{"sums", at::zeros({2})}}}}));
 }
 
 TEST(TrainerState, WaitingStateThatDoesNotFitRefusesTheHook) {
