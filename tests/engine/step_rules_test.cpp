@@ -77,7 +77,7 @@ TEST_F(StepRules, EveryCallOfAClosureLeavesTheGradientsOfOnePassClipped) {
   EXPECT_EQ(plain.gradients, (std::vector<double>{4, 4}));
   AskingTwice clipped(line->parameters(), 0.5);
   const GradientClippingOptions clip{.enabled = true, .type = ClipType::value, .clip_value = 1};
-  SimpleTrainer(model, *source, clipped, {.closure = true, .clip = clip}).train(0, 1);
+  SimpleTrainer(model, *source, clipped, {.clip = clip, .closure = true}).train(0, 1);
   EXPECT_EQ(clipped.gradients, (std::vector<double>{1, 1}));
 }
 
