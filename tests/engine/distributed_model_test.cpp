@@ -215,6 +215,11 @@ TEST(DistributedModel, BuffersFollowRankZeroWhenAsked) {
       DistributedModel model(model_of(net), borrow(group), {.broadcast_buffers = follow});
       EXPECT_EQ(net->seen.item<double>(), 5);  // at the start in any case
       net->seen.fill_(group.get_rank() + 7.0);
+      if (group.get_rank() == 0) {  // an evaluation, in which each rank has batches of its own
+        const at::NoGradGuard no_grad;
+        model.losses(shard(0));
+      }
+      group.synchronize();
       model.backward(sum(model.losses(shard(group.get_rank()))));
       EXPECT_EQ(net->seen.item<double>(), follow ? 7 : group.get_rank() + 7);
     });

@@ -160,18 +160,42 @@ TEST(Launch, WhoDoesNotListenToCtrlCIsKilledAfterTheGraceTime) {
   EXPECT_TRUE(program.nothing_left());
 }
 
+/// A named pipe, open at both ends here, so that it ends with this process alone.
+class Fifo {
+ public:
+  explicit Fifo(std::string path) : path_(std::move(path)) {
+    if (mkfifo(path_.c_str(), 0600) != 0) throw std::runtime_error("mkfifo failed");
+    end_ = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  }
+  ~Fifo() { close(end_); }
+  Fifo(const Fifo&) = delete;
+  Fifo& operator=(const Fifo&) = delete;
+  const std::string& path() const noexcept { return path_; }
+  bool put() const { return write(end_, "x", 1) == 1; }
+  bool take() const {
+    pollfd source{end_, POLLIN, 0};
+    char byte = 0;
+    return poll(&source, 1, 20'000) == 1 && read(end_, &byte, 1) == 1;
+  }
+
+ private:
+  std::string path_;
+  int end_;
+};
+
+// Rank 1 is busy for far longer than it takes to kill it.
 TEST(Launch, RanksGetTheGraceTimeToEnd) {
   const Program program;
-  const std::string fifo = program.folder / "go";
-  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  const int go = open(fifo.c_str(), O_RDWR | O_CLOEXEC);
-  RunningProcess process(Program::words({"--processes", "2", "polite", program.file, fifo}), program.environment());
+  const Fifo there(program.folder / "there"), back(program.folder / "back");
+  constexpr int kTimes = 5000;
+  RunningProcess process(
+      Program::words({"--processes", "2", "polite", program.file, there.path(), back.path(), std::to_string(kTimes)}),
+      program.environment());
   process.wait_for("rank 1 tidies up");
-  EXPECT_EQ(write(go, "x", 1), 1);
+  for (int i = 0; i < kTimes; ++i) ASSERT_TRUE(there.put() && back.take()) << i;
   EXPECT_EQ(process.finish().status, 1);
   EXPECT_TRUE(contains(process.out(), "RankError of rank 0: rank 0: enough")) << process.out();
   EXPECT_EQ(notes(program.file), std::vector<std::string>{"rank 1 is done"});
-  close(go);
 }
 
 TEST(Launch, ABrokenPipeEndsNobody) {

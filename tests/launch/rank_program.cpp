@@ -137,7 +137,7 @@ int work(Group& group) {
   for (;;) group.synchronize();
 }
 
-/// Rank 0 fails. The others hear that they should end, and do so when a byte comes from the fifo: `polite FILE FIFO`.
+/// Rank 0 fails. Rank 1 hears that it should end, answers as many bytes as it is sent, and ends: `polite FILE FIFO FIFO NUMBER`.
 int polite(Group& group) {
   if (pipe2(interrupts, O_CLOEXEC) != 0) return 9;
   signal(SIGTERM, [](int) {
@@ -149,8 +149,10 @@ int polite(Group& group) {
   while (read(interrupts[0], &byte, 1) != 1) {
   }
   log_warning("rank " + std::to_string(group.get_rank()) + " tidies up");
-  const int fifo = open(argument(2).c_str(), O_RDONLY | O_CLOEXEC);
-  if (read(fifo, &byte, 1) != 1) return 9;
+  const int sent = open(argument(2).c_str(), O_RDONLY | O_CLOEXEC), answered = open(argument(3).c_str(), O_WRONLY | O_CLOEXEC);
+  for (int i = 0; i < std::atoi(argument(4).c_str()); ++i) {
+    if (read(sent, &byte, 1) != 1 || write(answered, &byte, 1) != 1) return 9;
+  }
   note("rank " + std::to_string(group.get_rank()) + " is done");
   return 0;
 }
