@@ -34,8 +34,8 @@ bool same_form(const Column& column) {
 }
 
 bool is_plain_memory(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.layout() == at::kStrided && tensor.is_contiguous() && !tensor.requires_grad() &&
-         !tensor.is_quantized() && !tensor.is_conj() && !tensor.is_neg();
+  return tensor.device().is_cpu() && tensor.layout() == at::kStrided && !tensor.requires_grad() && !tensor.is_quantized() &&
+         !tensor.is_conj() && !tensor.is_neg();
 }
 
 // at::stack checks and wraps every tensor anew, which costs more than the copy itself when samples are small.
@@ -53,9 +53,13 @@ at::Tensor stack(const Column& column, BatchMemory* memory) {
   auto* to = static_cast<char*>(stacked.mutable_data_ptr());
   const std::size_t bytes = first.nbytes();
   if (bytes == 0) return stacked;
-  for (const Value* value : column) {
-    std::memcpy(to, value->as_tensor().const_data_ptr(), bytes);
-    to += bytes;
+  for (std::size_t i = 0; i < column.size(); ++i, to += bytes) {
+    const at::Tensor& tensor = column[i]->as_tensor();
+    if (tensor.is_contiguous()) {
+      std::memcpy(to, tensor.const_data_ptr(), bytes);
+    } else {
+      stacked.select(0, static_cast<std::int64_t>(i)).copy_(tensor);
+    }
   }
   return stacked;
 }

@@ -163,6 +163,10 @@ std::optional<ImageSize> ConcatDataset::image_size(std::int64_t index) const {
   return place.dataset->image_size(place.index);
 }
 
+bool ConcatDataset::has_pictures() const {
+  return std::ranges::any_of(datasets_, [](const auto& dataset) { return dataset->has_pictures(); });
+}
+
 MapDataset::MapDataset(std::shared_ptr<const Dataset> dataset, Transform transform)
     : dataset_(std::move(dataset)), transform_(std::move(transform)) {
   if (!dataset_) throw ConfigError("a MapDataset needs a data set", "dataset");

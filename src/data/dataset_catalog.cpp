@@ -30,7 +30,7 @@ DatasetEntry fashion_mnist(const std::string& part) {
 DatasetEntry image_folder(const std::string& path) {
   DatasetEntry entry;
   entry.make = [path](const DatasetOptions& options) -> std::unique_ptr<Dataset> {
-    return std::make_unique<ImageFolder>(ImageFolderOptions{.root = options.root / path});
+    return std::make_unique<ImageFolder>(ImageFolderOptions{.root = options.root / path, .decode = {.mode = options.mode}});
   };
   return entry;
 }

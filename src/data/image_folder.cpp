@@ -88,7 +88,8 @@ ImageFolder::ImageFolder(ImageFolderOptions options) : options_(std::move(option
 
 Sample ImageFolder::get(std::int64_t index, Rng&) const {
   const Image image = load_image(file(index), options_.decode);
-  return {{"image", image.pixels().permute({2, 0, 1}).contiguous()}, {"label", files_[static_cast<std::size_t>(index)].label}};
+  // As decoded: transforms make it smaller before anybody pays for another order of the pixels.
+  return {{"image", image.pixels().permute({2, 0, 1})}, {"label", files_[static_cast<std::size_t>(index)].label}};
 }
 
 std::optional<std::int64_t> ImageFolder::label(std::int64_t index) const {

@@ -54,8 +54,10 @@ void LoaderWorkers::submit(std::shared_ptr<Task> task) {
 }
 
 void LoaderWorkers::wait(const Task& task) {
+  // Of a task that is done nothing is to be learned from the lock, which a worker may hold that has just been woken.
+  if (task.done_.load(std::memory_order_acquire)) return;
   std::unique_lock lock(mutex_);
-  finished_.wait(lock, [&] { return task.done_; });
+  finished_.wait(lock, [&] { return task.done_.load(std::memory_order_relaxed); });
 }
 
 void LoaderWorkers::cancel_all() {
@@ -91,7 +93,7 @@ void LoaderWorkers::work(std::size_t self) {
     lock.unlock();
     task->run(static_cast<int>(self));
     lock.lock();
-    task->done_ = true;
+    task->done_.store(true, std::memory_order_release);
     own.running.reset();
     finished_.notify_one();
     lock.unlock();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -23,7 +24,7 @@ class LoaderWorkers {
 
    private:
     friend class LoaderWorkers;
-    bool done_ = false;  // guarded by mutex_
+    std::atomic<bool> done_ = false;  // written under mutex_
   };
 
   explicit LoaderWorkers(int count);

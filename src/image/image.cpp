@@ -102,10 +102,15 @@ std::string read_file(const std::filesystem::path& path, std::size_t most = std:
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.number < 0) throw IoError("open", path, errno);
   std::string bytes;
+  struct stat status{};
+  // At once where the size is known; growing a string clears what it grows by.
+  const std::size_t expected =
+      ::fstat(file.number, &status) == 0 && status.st_size > 0 ? static_cast<std::size_t>(status.st_size) : 0;
   for (;;) {
     const std::size_t size = bytes.size();
     if (size >= most) return bytes;
-    bytes.resize(size + std::min<std::size_t>(1 << 20, most - size));
+    const std::size_t next = expected > size ? expected - size : 1 << 16;
+    bytes.resize(size + std::min(next, most - size));
     const ssize_t got = ::read(file.number, bytes.data() + size, bytes.size() - size);
     if (got < 0 && errno != EINTR) throw IoError("read", path, errno);
     bytes.resize(size + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));

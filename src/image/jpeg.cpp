@@ -42,7 +42,7 @@ class JpegDecoder {
     jpeg_mem_src(&info_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
     jpeg_read_header(&info_, TRUE);
     const bool grey = mode == ColourMode::grey || (mode == ColourMode::as_stored && info_.num_components == 1);
-    info_.out_color_space = grey ? JCS_GRAYSCALE : JCS_RGB;
+    info_.out_color_space = grey ? JCS_GRAYSCALE : mode == ColourMode::bgr ? JCS_EXT_BGR : JCS_RGB;
     info_.dct_method = JDCT_ISLOW;
     info_.scale_num = 1;
     info_.scale_denom = least_side < 1 ? 1 : 8;

@@ -50,8 +50,10 @@ class PngDecoder {
     png_set_expand(png_);  // palettes, fewer than 8 bits, a transparent colour
     png_set_scale_16(png_);
     if (transparent && !keep_alpha) png_set_strip_alpha(png_);
-    if (coloured && mode == ColourMode::grey) png_set_rgb_to_gray(png_, PNG_ERROR_ACTION_NONE, -1, -1);
-    if (!coloured && (mode == ColourMode::rgb || keep_alpha)) png_set_gray_to_rgb(png_);
+    // The weights of JPEG and of Pillow, where libpng's own are those of Rec. 709.
+    if (coloured && mode == ColourMode::grey) png_set_rgb_to_gray(png_, PNG_ERROR_ACTION_NONE, 0.299, 0.587);
+    if (!coloured && (mode == ColourMode::rgb || mode == ColourMode::bgr || keep_alpha)) png_set_gray_to_rgb(png_);
+    if (mode == ColourMode::bgr) png_set_bgr(png_);
     png_set_interlace_handling(png_);
     png_read_update_info(png_, info_);
   }

@@ -36,6 +36,19 @@ TEST(Collate, TakesStridedScalarAndEmptyTensors) {
             (std::vector<std::int64_t>{2, 0, 5}));
 }
 
+TEST(Collate, ABatchIsContiguousWhateverItsSamplesAre) {
+  const at::Tensor pixels = at::arange(2 * 4 * 5 * 3).view({2, 4, 5, 3});
+  BatchMemory memory;
+  const at::Tensor batch =
+      collate_into(samples_of("x", {pixels[0].permute({2, 0, 1}), pixels[1].permute({2, 0, 1}).contiguous()}), &memory)
+          .at("x")
+          .as_tensor();
+  EXPECT_TRUE(batch.is_contiguous());
+  EXPECT_TRUE(at::equal(batch, pixels.permute({0, 3, 1, 2})));
+  EXPECT_TRUE(
+      collate(samples_of("x", {pixels[0].permute({2, 0, 1}), pixels[1].permute({2, 0, 1})})).at("x").as_tensor().is_contiguous());
+}
+
 TEST(Collate, KeepsGradientsAndLazyConjugates) {
   at::Tensor leaf = at::zeros({2}).requires_grad_();
   EXPECT_TRUE(collate(samples_of("x", {leaf, at::zeros({2})})).at("x").as_tensor().requires_grad());

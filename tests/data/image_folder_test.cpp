@@ -3,6 +3,7 @@
 #include <treadle/data/dataset_catalog.hpp>
 #include <treadle/data/image_folder.hpp>
 
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/temporary_folder.hpp"
@@ -56,6 +57,33 @@ TEST_F(Folder, TheOrderOfClassesMayBeGiven) {
   EXPECT_EQ(folder.label(3), 1);
   const ImageFolder grey({.root = root_, .classes = {"dog"}, .decode = {.mode = ColourMode::grey}});
   EXPECT_EQ(grey.get(0, rng_).at("image").as_tensor().size(0), 1);
+}
+
+TEST_F(Folder, ChannelsInTheOrderAskedFor) {
+  save_png(Image(2, 2, {10, 20, 30}), root_ / "dog/a.png");
+  const auto first_pixel = [&](const DatasetOptions& options) {
+    const at::Tensor image = make_dataset("image_folder:.", options)->get(3, rng_).at("image").as_tensor();
+    std::vector<int> channels;
+    for (std::int64_t i = 0; i < image.size(0); ++i) channels.push_back(image[i][1][0].item<int>());
+    return channels;
+  };
+  EXPECT_EQ(first_pixel({.root = root_}), (std::vector<int>{10, 20, 30}));
+  EXPECT_EQ(first_pixel({.root = root_, .mode = ColourMode::bgr}), (std::vector<int>{30, 20, 10}));
+  EXPECT_EQ(first_pixel({.root = root_, .mode = ColourMode::grey}).size(), 1u);
+}
+
+TEST_F(Folder, ItHoldsPicturesAndSoDoWhatIsMadeOfIt) {
+  const auto folder = std::make_shared<ImageFolder>(ImageFolderOptions{.root = root_});
+  const auto other = std::make_shared<TensorDataset>(Dict{{"x", at::zeros({2, 1})}});
+  EXPECT_TRUE(folder->has_pictures());
+  EXPECT_FALSE(other->has_pictures());
+  EXPECT_TRUE(SubsetDataset(folder, {1}).has_pictures());
+  EXPECT_FALSE(SubsetDataset(other, {1}).has_pictures());
+  EXPECT_TRUE(ConcatDataset({other, folder}).has_pictures());
+  EXPECT_FALSE(ConcatDataset({other, other}).has_pictures());
+  const Transform nothing = [](Sample sample, Rng&) { return sample; };
+  EXPECT_TRUE(MapDataset(folder, nothing).has_pictures());
+  EXPECT_FALSE(MapDataset(other, nothing).has_pictures());
 }
 
 TEST_F(Folder, SaysWhatIsMissing) {

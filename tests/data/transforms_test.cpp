@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <set>
 
@@ -33,6 +34,14 @@ TEST(RandomFlip, MirrorsEveryElementSize) {
   }
   at::Tensor strided = image().transpose(1, 2);
   EXPECT_TRUE(at::equal(run(always, strided), at::flip(strided, {2})));
+}
+
+TEST(RandomFlip, MirrorsUpAndDownWithTheBoxes) {
+  const Transform flip = random_flip({.probability = 1, .vertical = true});
+  EXPECT_TRUE(at::equal(run(flip, image()), at::flip(image(), {1})));
+  Rng rng;
+  const Sample moved = flip({{"image", image()}, {"boxes", at::tensor({1, 0, 4, 2}).view({1, 4})}}, rng);
+  EXPECT_TRUE(at::equal(moved.at("boxes").as_tensor(), at::tensor({1.0f, 1.0f, 4.0f, 3.0f}).view({1, 4})));
 }
 
 TEST(RandomFlip, FollowsTheProbability) {
@@ -80,6 +89,65 @@ TEST(RandomCrop, PaddingWiderThanTheWindow) {
 TEST(RandomCrop, RefusesImagesThatAreTooSmall) {
   EXPECT_THROW(run(random_crop({.height = 4, .width = 5}), image()), FormatError);
   EXPECT_NO_THROW(run(random_crop({.height = 3, .width = 5}), image()));
+}
+
+/// The heights and widths that a hundred draws give of an image of 10 x 20 pixels.
+std::pair<std::set<std::int64_t>, std::set<std::int64_t>> part_sizes(const RandomPartOptions& options) {
+  std::pair<std::set<std::int64_t>, std::set<std::int64_t>> sizes;
+  for (std::uint64_t position = 0; position < 400; ++position) {
+    const at::Tensor part = run(random_part(options), at::zeros({3, 10, 20}), position);
+    EXPECT_EQ(part.size(0), 3);
+    sizes.first.insert(part.size(1));
+    sizes.second.insert(part.size(2));
+  }
+  return sizes;
+}
+
+TEST(RandomPart, SizesAreDetectron2s) {
+  using Sizes = std::pair<std::set<std::int64_t>, std::set<std::int64_t>>;
+  EXPECT_EQ(part_sizes({.kind = PartSize::relative, .size = {0.75, 0.3}}), (Sizes{{8}, {6}})) << "7.5 is rounded up";
+  EXPECT_EQ(part_sizes({.kind = PartSize::relative, .size = {0.01, 0.01}}), (Sizes{{1}, {1}})) << "never without pixels";
+  // Shares from 0.8 to 1: 8 … 10, and from 0.9 to 1: 18 … 20 pixels.
+  EXPECT_EQ(part_sizes({.kind = PartSize::relative_range, .size = {0.8, 0.9}}), (Sizes{{8, 9, 10}, {18, 19, 20}}));
+  EXPECT_EQ(part_sizes({.kind = PartSize::absolute, .size = {4, 30}}), (Sizes{{4}, {20}})) << "no more than there is";
+  EXPECT_EQ(part_sizes({.kind = PartSize::absolute_range, .size = {8, 12}}), (Sizes{{8, 9, 10}, {8, 9, 10, 11, 12}}));
+  EXPECT_EQ(part_sizes({.kind = PartSize::absolute_range, .size = {12, 12}}), (Sizes{{10}, {12}}));
+}
+
+// By its formulas: two sizes, then two places.
+TEST(RandomPart, CutsWithTheBoxesAndDrawsFourNumbers) {
+  const at::Tensor pixels = at::arange(2 * 10 * 20).view({2, 10, 20});
+  std::set<std::int64_t> rows, columns;
+  for (std::uint64_t position = 0; position < 300; ++position) {
+    Rng rng(1, position), same(1, position);
+    const Sample part =
+        random_part({.size = {0.5, 0.25}})({{"image", pixels}, {"boxes", at::tensor({2, 1, 19, 9}).view({1, 4})}}, rng);
+    const auto height = static_cast<std::int64_t>(10 * (0.5 + 0.5 * same.uniform()) + 0.5);
+    const auto width = static_cast<std::int64_t>(20 * (0.25 + 0.75 * same.uniform()) + 0.5);
+    const auto top = static_cast<std::int64_t>(same.below(static_cast<std::uint64_t>(10 - height + 1)));
+    const auto left = static_cast<std::int64_t>(same.below(static_cast<std::uint64_t>(20 - width + 1)));
+    ASSERT_TRUE(at::equal(part.at("image").as_tensor(), pixels.slice(1, top, top + height).slice(2, left, left + width)));
+    const auto clamped = [](std::int64_t corner, std::int64_t offset, std::int64_t most) {
+      return static_cast<float>(std::clamp<std::int64_t>(corner - offset, 0, most));
+    };
+    const at::Tensor box =
+        at::tensor({clamped(2, left, width), clamped(1, top, height), clamped(19, left, width), clamped(9, top, height)});
+    EXPECT_TRUE(at::equal(part.at("boxes").as_tensor()[0], box));
+    EXPECT_EQ(rng.position(), 4u);
+    rows.insert(top);
+    columns.insert(left);
+  }
+  EXPECT_EQ(rows.size(), 6u) << "0 … 5";
+  EXPECT_GT(columns.size(), 12u);
+  EXPECT_THROW(run(random_part({}), at::zeros({3, 0, 4})), FormatError);
+}
+
+TEST(RandomPart, WorksOnTheFieldsItIsTold) {
+  Rng rng;
+  const Sample part = random_part({.kind = PartSize::absolute, .size = {1, 1}, .field = "x", .boxes = "b"})(
+      {{"x", at::zeros({1, 5, 5})}, {"b", at::tensor({0, 0, 5, 5}).view({1, 4})}}, rng);
+  EXPECT_EQ(part.at("x").as_tensor().numel(), 1);
+  EXPECT_TRUE(at::equal(part.at("b").as_tensor(), at::tensor({0.0f, 0.0f, 1.0f, 1.0f}).view({1, 4})));
 }
 
 TEST(Normalize, PerChannelInFloat) {
@@ -233,6 +301,7 @@ TEST(ResizeShortestEdge, DrawsFromItsLengthsAndMovesBoxes) {
         resize_shortest_edge({.sizes = {4, 9}, .range = true})({{"image", input}}, rng).at("image").as_tensor().size(1));
   }
   EXPECT_EQ(chosen, (std::set<std::int64_t>{4, 9}));
+  EXPECT_EQ(run(resize_shortest_edge({.sizes = {0}, .max_size = 5}), at::zeros({1, 10, 20})).size(2), 20) << "as it is";
   EXPECT_EQ(ranged, (std::set<std::int64_t>{4, 5, 6, 7, 8, 9}));
   Rng rng;
   const Sample moved = resize_shortest_edge({.sizes = {5}})(
@@ -244,36 +313,26 @@ TEST(ResizeShortestEdge, DrawsFromItsLengthsAndMovesBoxes) {
   EXPECT_EQ(rng.position(), 1u);
 }
 
-TEST(ColorJitter, FollowsItsFormulas) {
-  const at::Tensor pixels = at::tensor({10, 250, 100, 40, 90, 200}, at::kByte).view({3, 1, 2});
-  const auto grey = [](double r, double g, double b) { return 0.2989 * r + 0.587 * g + 0.114 * b; };
-  const double greys[] = {grey(10, 100, 90), grey(250, 40, 200)}, mean = (greys[0] + greys[1]) / 2;
-  for (std::uint64_t position = 0; position < 30; ++position) {
-    for (int kind = 0; kind < 3; ++kind) {
-      ColorJitterOptions options{};
-      (kind == 0 ? options.brightness : kind == 1 ? options.contrast : options.saturation) = 0.8;
-      Rng rng(3, position), same(3, position);
-      const at::Tensor changed = color_jitter(options)({{"image", pixels}}, rng).at("image").as_tensor();
-      EXPECT_EQ(rng.position(), 3u);
-      for (int i = 0; i < kind; ++i) same.uniform();
-      const double factor = same.uniform(0.2, 1.8);
-      for (std::int64_t channel = 0; channel < 3; ++channel) {
-        for (std::int64_t column = 0; column < 2; ++column) {
-          const double other = kind == 0 ? 0 : kind == 1 ? mean : greys[column];
-          const double exact = factor * pixels[channel][0][column].item<double>() + (1 - factor) * other;
-          EXPECT_NEAR(changed[channel][0][column].item<double>(), std::clamp(exact, 0.0, 255.0), 0.51) << kind;
-        }
-      }
-    }
-  }
-  Rng rng;
-  EXPECT_TRUE(at::equal(color_jitter({})({{"image", pixels}}, rng).at("image").as_tensor(), pixels));
-  EXPECT_EQ(rng.position(), 3u) << "as many draws whatever it does";
-  const at::Tensor floats = color_jitter({.brightness = 5})({{"image", at::full({1, 2, 2}, 0.5)}}, rng).at("image").as_tensor();
-  EXPECT_LE(floats.max().item<double>(), 1.0);
-  EXPECT_EQ(color_jitter({.saturation = 1})({{"image", pixels.slice(0, 0, 1)}}, rng).at("image").as_tensor().size(0), 1);
-  EXPECT_THROW(color_jitter({})({{"image", pixels.slice(0, 0, 2)}}, rng), FormatError);
-  EXPECT_THROW(color_jitter({})({{"image", pixels.to(at::kLong)}}, rng), FormatError);
+// Pictures come as they were decoded, with the channels of a pixel side by side.
+TEST(Transforms, StridesOfTheImageDoNotMatter) {
+  Rng seed(4);
+  at::Tensor rows = at::zeros({37, 53, 3}, at::kByte);
+  for (std::int64_t i = 0; i < rows.numel(); ++i)
+    rows.mutable_data_ptr<std::uint8_t>()[i] = static_cast<std::uint8_t>(seed.below(256));
+  const at::Tensor strided = rows.permute({2, 0, 1}), plain = strided.contiguous();
+  const std::vector<Transform> transforms = {random_flip({.probability = 1}),
+                                             random_flip({.probability = 1, .vertical = true}),
+                                             random_crop({.height = 9, .width = 8}),
+                                             random_crop({.height = 40, .width = 60, .padding = 5}),
+                                             random_part({.size = {0.3, 0.3}}),
+                                             resize_shortest_edge({.sizes = {20}}),
+                                             resize_shortest_edge({.sizes = {61}}),
+                                             color_jitter({.brightness = 0.5, .contrast = 0.5, .saturation = 0.5, .hue = 0.3}),
+                                             normalize({.mean = {1, 2, 3}, .std = {4, 5, 6}})};
+  for (std::size_t i = 0; i < transforms.size(); ++i)
+    EXPECT_TRUE(at::equal(run(transforms[i], strided, 7), run(transforms[i], plain, 7))) << i;
+  const at::Tensor small = run(compose({resize_shortest_edge({.sizes = {20}}), normalize({.mean = {1}, .std = {2}})}), strided);
+  EXPECT_TRUE(small.is_contiguous());
 }
 
 TEST(Transforms, NewOnesNameTheOptionThatIsOutOfRange) {
@@ -286,7 +345,15 @@ TEST(Transforms, NewOnesNameTheOptionThatIsOutOfRange) {
     return "none";
   };
   EXPECT_EQ(key([] { resize_shortest_edge({}); }), "ResizeShortestEdgeOptions.sizes");
-  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {0}}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {-1}}); }), "ResizeShortestEdgeOptions.sizes");
+  EXPECT_EQ(key([] { random_part({.size = {0, 0.5}}); }), "RandomPartOptions.size");
+  EXPECT_EQ(key([] { random_part({.kind = PartSize::relative, .size = {0.5, 1.1}}); }), "RandomPartOptions.size");
+  EXPECT_EQ(key([] { random_part({.kind = PartSize::absolute, .size = {0, 4}}); }), "RandomPartOptions.size");
+  EXPECT_EQ(key([] { random_part({.kind = PartSize::absolute, .size = {4.5, 4}}); }), "RandomPartOptions.size");
+  EXPECT_EQ(key([] { random_part({.kind = PartSize::absolute_range, .size = {5, 4}}); }), "RandomPartOptions.size");
+  EXPECT_EQ(key([] { random_part({.kind = PartSize::absolute, .size = {5, 4}}); }), "none");
+  EXPECT_EQ(key([] { color_jitter({.hue = 0.6}); }), "ColorJitterOptions.hue");
+  EXPECT_EQ(key([] { color_jitter({.hue = -0.1}); }), "ColorJitterOptions.hue");
   EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4}, .range = true}); }), "ResizeShortestEdgeOptions.sizes");
   EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4, 3}, .range = true}); }), "ResizeShortestEdgeOptions.sizes");
   EXPECT_EQ(key([] { resize_shortest_edge({.sizes = {4}, .max_size = -1}); }), "ResizeShortestEdgeOptions.max_size");

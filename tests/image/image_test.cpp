@@ -106,6 +106,9 @@ TEST(Decode, ConvertsToTheChannelsItIsAskedFor) {
     EXPECT_EQ(decode_image(bytes).channels(), channels);
     EXPECT_EQ(decode_image(bytes, {.mode = ColourMode::grey}).channels(), 1);
     EXPECT_EQ(decode_image(bytes, {.mode = ColourMode::rgb}).channels(), 3);
+    EXPECT_TRUE(decode_image(bytes, {.mode = ColourMode::bgr})
+                    .pixels()
+                    .equal(decode_image(bytes, {.mode = ColourMode::rgb}).pixels().flip({2})));
   }
 }
 

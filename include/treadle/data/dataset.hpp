@@ -32,6 +32,9 @@ class Dataset {
   /// What can be told of a sample without making it: its class, and the size of its image. Nothing when that is unknown.
   virtual std::optional<std::int64_t> label(std::int64_t index) const;
   virtual std::optional<ImageSize> image_size(std::int64_t index) const;
+  /// Whether "image" holds pictures as their files have them, each of a size of its own: what a run says about the size of images
+  /// is meant for these. False unless a data set knows better.
+  virtual bool has_pictures() const { return false; }
 
  protected:
   Dataset() = default;
@@ -62,6 +65,7 @@ class SubsetDataset final : public Dataset {
   std::optional<Dict> get_batch(std::span<const std::int64_t> indices, BatchMemory* memory = nullptr) const override;
   std::optional<std::int64_t> label(std::int64_t index) const override;
   std::optional<ImageSize> image_size(std::int64_t index) const override;
+  bool has_pictures() const override { return dataset_->has_pictures(); }
 
  private:
   std::shared_ptr<const Dataset> dataset_;
@@ -76,6 +80,8 @@ class ConcatDataset final : public Dataset {
   Sample get(std::int64_t index, Rng& rng) const override;
   std::optional<std::int64_t> label(std::int64_t index) const override;
   std::optional<ImageSize> image_size(std::int64_t index) const override;
+  /// When one of them has.
+  bool has_pictures() const override;
 
  private:
   struct Place {
@@ -95,6 +101,7 @@ class MapDataset final : public Dataset {
   std::int64_t size() const override { return dataset_->size(); }
   Sample get(std::int64_t index, Rng& rng) const override;
   std::optional<std::int64_t> label(std::int64_t index) const override;
+  bool has_pictures() const override { return dataset_->has_pictures(); }
 
  private:
   std::shared_ptr<const Dataset> dataset_;

@@ -18,7 +18,8 @@ struct DatasetMetadata {
 
 /// Where a data set of the catalog is read from.
 struct DatasetOptions {
-  std::filesystem::path root{};  ///< the folder of its files; empty for the usual place
+  std::filesystem::path root{};       ///< the folder of its files; empty for the usual place
+  ColourMode mode = ColourMode::rgb;  ///< of the pictures of an image folder
 };
 
 /// A data set that can be spoken of by name.
@@ -32,7 +33,7 @@ struct DatasetEntry {
 Registry<DatasetEntry>& dataset_catalog();
 
 /// What the catalog holds under `name`, or what the name itself says, with paths below DatasetOptions::root:
-/// "image_folder:PATH" is an ImageFolder in RGB, "csv:FILE", "csv:FILE:TARGET" and "csv:FILE:TARGET:CLASSES" a CsvDataset without
+/// "image_folder:PATH" is an ImageFolder, "csv:FILE", "csv:FILE:TARGET" and "csv:FILE:TARGET:CLASSES" a CsvDataset without
 /// targets, with one, or with one that is a class. Throws ConfigError when there is no such data set.
 DatasetEntry find_dataset(const std::string& name);
 

@@ -4,6 +4,7 @@
 #include <treadle/base/rng.hpp>
 #include <treadle/image/image.hpp>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -28,9 +29,10 @@ Transform compose(std::vector<Transform> transforms);
 /// floating-point numbers, float32 unless they came in wider. A row is never taken away, so that it keeps its class: a box that
 /// lies outside afterwards has no area.
 
-/// Mirrors left and right. Draws one number. Boxes: x becomes W - x.
+/// Mirrors left and right, or up and down. Draws one number. Boxes: x becomes W - x, or y becomes H - y.
 struct RandomFlipOptions {
   double probability = 0.5;  ///< in [0, 1]
+  bool vertical = false;     ///< up and down
   std::string field = "image";
   std::string boxes = "boxes";
 };
@@ -51,14 +53,33 @@ struct RandomCropOptions {
 void validate(const RandomCropOptions& options);
 Transform random_crop(RandomCropOptions options);
 
+/// What `RandomPartOptions::size` says about the height and width of the part.
+enum class PartSize {
+  relative,        ///< shares of those of the image, in (0, 1]
+  relative_range,  ///< the least shares; the greatest are 1, and any between is equally likely
+  absolute,        ///< pixels, or those of the image where it has fewer
+  absolute_range   ///< the least and the greatest of both, in pixels; height and width are drawn one by one
+};
+/// Cuts a part of a drawn size out of the image, every position equally likely (Detectron2's RandomCrop). Draws four numbers:
+/// height, width, row, column. Shares of the image are rounded to nearest, to one pixel at least. Boxes as with `random_crop`.
+struct RandomPartOptions {
+  PartSize kind = PartSize::relative_range;
+  std::array<double, 2> size = {0.9, 0.9};  ///< whole numbers where they are pixels
+  std::string field = "image";
+  std::string boxes = "boxes";
+};
+void validate(const RandomPartOptions& options);
+Transform random_part(RandomPartOptions options);
+
 /// Resizes so that the shorter side has a drawn length, and the longer one, in proportion, at most `max_size` (Detectron2's
 /// ResizeShortestEdge: both sides times one scale, plus a half, rounded down). Draws one number. Pixels are computed by
 /// LibTorch's at::_upsample_bilinear2d_aa (bilinear with antialiasing, corners not aligned), in the image's own type for uint8
 /// and floating-point numbers. Boxes are multiplied by the new side over the old one.
 struct ResizeShortestEdgeOptions {
-  std::vector<std::int64_t> sizes{};  ///< lengths to choose from, at least one; with `range` exactly the least and the greatest
-  bool range = false;                 ///< any integer from the first of `sizes` to the second, instead of one of them
-  std::int64_t max_size = 0;          ///< 0: any
+  /// Lengths to choose from, at least one; with `range` exactly the least and the greatest. 0 leaves the image as it is.
+  std::vector<std::int64_t> sizes{};
+  bool range = false;         ///< any integer from the first of `sizes` to the second, instead of one of them
+  std::int64_t max_size = 0;  ///< 0: any
   std::string field = "image";
   std::string boxes = "boxes";
 };
@@ -67,14 +88,17 @@ Transform resize_shortest_edge(ResizeShortestEdgeOptions options);
 /// The size it gives an image of size `from` when it has drawn `size`.
 ImageSize shortest_edge_size(ImageSize from, std::int64_t size, std::int64_t max_size);
 
-/// Changes brightness, contrast and saturation, in this order, each by a factor drawn from [max(0, 1 - x), 1 + x): the image is
-/// mixed with black, with its mean grey, and with its own grey picture, `factor * image + (1 - factor) * other`, clipped to
-/// [0, 255] for uint8 (rounded to nearest) and to [0, 1] for floating-point images (the formulas of torchvision's ColorJitter;
-/// grey is 0.2989 R + 0.587 G + 0.114 B). Draws three numbers. One channel or three; one has no saturation.
+/// Changes brightness, contrast, saturation and hue, in this order. The first three by a factor drawn from [max(0, 1 - x), 1 +
+/// x): the image is mixed with black, with its mean grey, and with its own grey picture, `factor * image + (1 - factor) * other`,
+/// clipped to [0, 255] for uint8 (rounded to nearest at the end) and to [0, 1] for floating-point images; grey is 0.2989 R +
+/// 0.587 G + 0.114 B. The hue is turned by a part of the circle drawn from [-x, x), with saturation and value as in HSV kept.
+/// (The formulas of torchvision's ColorJitter, for channels in the order R, G, B.) Draws four numbers. One channel or three; one
+/// has neither saturation nor hue.
 struct ColorJitterOptions {
   double brightness = 0;  ///< at least 0; 0 leaves it as it is
   double contrast = 0;
   double saturation = 0;
+  double hue = 0;  ///< in [0, 0.5]
   std::string field = "image";
 };
 void validate(const ColorJitterOptions& options);

@@ -14,8 +14,8 @@ class Image {
  public:
   /// A picture without pixels.
   Image();
-  /// `pixels`: uint8 on the CPU, shape (height, width, channels) with 1 (grey), 3 (RGB) or 4 (RGBA) channels; made contiguous.
-  /// Throws FormatError when it is something else.
+  /// `pixels`: uint8 on the CPU, shape (height, width, channels) with 1 (grey), 3 (RGB, unless decoded as BGR) or 4 (RGBA)
+  /// channels; made contiguous. Throws FormatError when it is something else.
   explicit Image(at::Tensor pixels);
   /// A picture of one colour; `colour` has as many values as channels are wanted.
   Image(std::int64_t height, std::int64_t width, std::initializer_list<std::uint8_t> colour);
@@ -34,8 +34,9 @@ class Image {
 };
 
 /// The channels a decoded picture shall have: those of the file (grey, RGB, or RGBA when it has transparency), or converted to a
-/// certain kind. Transparency is dropped, not blended, by `grey` and `rgb`.
-enum class ColourMode { as_stored, grey, rgb };
+/// certain kind; `bgr` is `rgb` with blue first. Transparency is dropped, not blended, by all but the first;
+/// grey is 0.299 R + 0.587 G + 0.114 B.
+enum class ColourMode { as_stored, grey, rgb, bgr };
 
 struct DecodeOptions {
   ColourMode mode = ColourMode::as_stored;
