@@ -4,7 +4,10 @@
 
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace treadle {
 namespace {
@@ -15,6 +18,18 @@ void require(bool holds, const std::string& field, const std::string& range) {
 
 at::Tensor per_channel(const std::vector<double>& values) {
   return at::tensor(values, at::kFloat).view({1, static_cast<std::int64_t>(values.size()), 1, 1});
+}
+
+/// Throws for the first label of `batch` that is no class.
+void refuse_label(const Batch& batch, std::int64_t classes) {
+  const at::Tensor labels = batch.tensor("label").cpu().to(at::kLong).contiguous();
+  for (std::int64_t i = 0; i < labels.numel(); ++i) {
+    const std::int64_t label = labels.const_data_ptr<std::int64_t>()[i];
+    if (label >= 0 && label < classes) continue;
+    const std::string sample =
+        batch.ids().empty() ? fmt::format("{} of the batch", i) : fmt::format("{}", batch.ids()[static_cast<std::size_t>(i)]);
+    throw FormatError(fmt::format("the label {} of sample {} is not among the {} classes of the model", label, sample, classes));
+  }
 }
 
 }  // namespace
@@ -46,18 +61,46 @@ ImageClassifier::ImageClassifier(const ImageClassifierOptions& options) : Model(
   pixel_std_ = register_buffer("pixel_std", per_channel(options.pixel_std));
 }
 
-at::Tensor ImageClassifier::logits(const Batch& batch) {
-  const at::Tensor& image = batch.tensor("image");
-  if (image.dim() != 4 || image.size(1) != pixel_mean_.size(1)) {
-    throw FormatError(
-        fmt::format("the field \"image\" must have the shape [N, {}, H, W], found {}", pixel_mean_.size(1), describe(image)));
+at::Tensor ImageClassifier::normalized(const at::Tensor& images) const {
+  if (images.dim() != 4 || images.size(1) != pixel_mean_.size(1)) {
+    throw FormatError(fmt::format("the field \"image\" must have the shape [N, {0}, H, W], or hold images [{0}, H, W]; found {1}",
+                                  pixel_mean_.size(1), describe(images)));
   }
-  return forward_((image.to(at::kFloat) - pixel_mean_) / pixel_std_);
+  return (images.to(at::kFloat) - pixel_mean_) / pixel_std_;
+}
+
+/// Each in the upper left corner of as much space as the highest and the widest take.
+at::Tensor ImageClassifier::padded(const List& images) const {
+  std::vector<at::Tensor> parts;
+  std::int64_t height = 0, width = 0;
+  for (const Value& image : images) {
+    parts.push_back(normalized(image.as_tensor().unsqueeze(0)));
+    height = std::max(height, parts.back().size(2));
+    width = std::max(width, parts.back().size(3));
+  }
+  const auto count = static_cast<std::int64_t>(parts.size());
+  at::Tensor all = at::zeros({count, pixel_mean_.size(1), height, width}, pixel_mean_.options());
+  for (std::int64_t i = 0; i < count; ++i) {
+    const at::Tensor& part = parts[static_cast<std::size_t>(i)];
+    all[i].slice(1, 0, part.size(2)).slice(2, 0, part.size(3)).copy_(part[0]);
+  }
+  return all;
+}
+
+at::Tensor ImageClassifier::logits(const Batch& batch) {
+  const Value& image = batch.field("image");
+  return forward_(image.is(Value::Type::list) ? padded(image.as_list()) : normalized(batch.tensor("image")));
 }
 
 LossDict ImageClassifier::losses(const Batch& batch) {
   const at::Tensor& label = batch.tensor("label");
-  return {{"loss_cls", at::cross_entropy_loss(logits(batch), label)}};
+  const at::Tensor scores = logits(batch);
+  try {
+    return {{"loss_cls", at::cross_entropy_loss(scores, label)}};
+  } catch (const c10::IndexError&) {
+    refuse_label(batch, scores.size(1));
+    throw;
+  }
 }
 
 List ImageClassifier::predict(const Batch& batch) {

@@ -3,8 +3,11 @@
 #include <treadle/base/rng.hpp>
 #include <treadle/models.hpp>
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/randint.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
@@ -97,6 +100,45 @@ TEST(ModelRegistry, KnowsTheBuiltIns) {
   EXPECT_TRUE(backbone_registry().contains("SmallCnn"));
   EXPECT_EQ(model_registry().get("ImageClassifier")({})->name(), "ImageClassifier");
   EXPECT_THROW(model_registry().get("ImageClasifier"), ConfigError);
+}
+
+TEST(ImageClassifier, PadsImagesOfDifferentSizes) {
+  seed_everything(3);
+  ImageClassifier model(
+      {.backbone = {.name = "ResNet", .in_channels = 2, .num_classes = 3, .resnet = {.depth = 18, .res2_out_channels = 64}},
+       .pixel_mean = {100, 50},
+       .pixel_std = {2, 4}});
+  model.eval();
+  const c10::AutoGradMode no_gradients(false);
+  const at::Tensor wide = at::randint(0, 256, {2, 33, 50}, at::kByte), high = at::randint(0, 256, {2, 48, 35}, at::kByte);
+  const auto scores = [&](Value image) {
+    const List rows = model.predict(Batch(Dict{{"image", std::move(image)}}));
+    return at::stack({rows.at(0).as_dict().at("scores").as_tensor(), rows.at(1).as_dict().at("scores").as_tensor()});
+  };
+  // What is the mean of its channel becomes 0.
+  at::Tensor both = at::empty({2, 2, 48, 50}, at::kByte);
+  both.select(1, 0).fill_(100);
+  both.select(1, 1).fill_(50);
+  both[0].slice(1, 0, 33).copy_(wide);
+  both[1].slice(2, 0, 35).copy_(high);
+  EXPECT_TRUE(scores(List{wide, high}).equal(scores(both)));
+  EXPECT_THROW(scores(List{wide, high.slice(0, 0, 1)}), FormatError);
+}
+
+TEST(ImageClassifier, ALabelThatIsNoClassIsSaidWithItsSample) {
+  ImageClassifier model({.backbone = {.num_classes = 4}});
+  const auto message = [&](std::vector<std::int64_t> labels, std::vector<std::int64_t> ids) -> std::string {
+    Dict fields{{"image", at::zeros({3, 1, 28, 28})}, {"label", at::tensor(labels, at::kLong)}};
+    try {
+      model.losses(ids.empty() ? Batch(std::move(fields)) : Batch(std::move(fields), std::move(ids)));
+    } catch (const FormatError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message({0, 3, 1}, {7, 8, 9}), "");
+  EXPECT_EQ(message({0, 3, 4}, {7, 8, 9}), "the label 4 of sample 9 is not among the 4 classes of the model");
+  EXPECT_EQ(message({0, -1, 3}, {}), "the label -1 of sample 1 of the batch is not among the 4 classes of the model");
 }
 
 }  // namespace
