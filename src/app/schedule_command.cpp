@@ -3,6 +3,8 @@
 #include <app/terminal.hpp>
 #include <app/text_curve.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/comm/group.hpp>
+#include <treadle/defaults/default_trainer.hpp>
 #include <treadle/defaults/options.hpp>
 
 #include <fmt/format.h>
@@ -81,6 +83,21 @@ std::string drawing(const LRSchedule& schedule, int width) {
   return fmt::format("{}\n", fmt::join(draw_curve(rates, options), "\n"));
 }
 
+/// With TREADLE.SOLVER.MAX_EPOCHS: as many iterations as a run would make of them, which needs the training data. Nothing is read
+/// of it but how much there is.
+void count_epochs(Config& config) {
+  if (config.get_double("TREADLE.SOLVER.MAX_EPOCHS") == 0) return;
+  Config plain = config.clone();
+  plain.set("DATALOADER.NUM_WORKERS", 0);
+  plain.set("MODEL.DEVICE", "cpu");
+  apply_max_epochs(config, *default_builders().train_loader(plain, make_single_process_group()));
+}
+
+std::string epochs_of(const Config& config) {
+  const double epochs = config.get_double("TREADLE.SOLVER.MAX_EPOCHS");
+  return epochs > 0 ? fmt::format(" ({} epoch{})", epochs, epochs == 1 ? "" : "s") : "";
+}
+
 /// What the rates above do not show.
 std::string remarks(const Config& config, double bias_lr_factor) {
   std::string text;
@@ -123,7 +140,8 @@ int run_schedule(const ScheduleArguments& arguments) {
   if (arguments.rows < 1) throw ConfigError(fmt::format("--rows is {}: at least 1 is needed", arguments.rows), "--rows");
   std::optional<LogToStderr> log;
   if (arguments.csv) log.emplace();
-  const Config config = read_config(arguments);
+  Config config = read_config(arguments);
+  count_epochs(config);
   const OptimizerOptions optimizer = optimizer_options(config);
   const LRSchedulerOptions options = lr_scheduler_options(config);
   const LRSchedule schedule(options);
@@ -132,8 +150,9 @@ int run_schedule(const ScheduleArguments& arguments) {
     return 0;
   }
   const int width = output_width();
-  print(fmt::format("{}, {} iteration{}\n\n{}\n{}{}", options.name, options.max_iter, options.max_iter == 1 ? "" : "s",
-                    table(schedule, arguments.rows, width), drawing(schedule, width), remarks(config, optimizer.bias_lr_factor)));
+  print(fmt::format("{}, {} iteration{}{}\n\n{}\n{}{}", options.name, options.max_iter, options.max_iter == 1 ? "" : "s",
+                    epochs_of(config), table(schedule, arguments.rows, width), drawing(schedule, width),
+                    remarks(config, optimizer.bias_lr_factor)));
   return 0;
 }
 

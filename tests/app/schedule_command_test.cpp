@@ -308,5 +308,25 @@ TEST(ScheduleCommand, PrintsWhatTheReadmeShows) {
   EXPECT_TRUE(contains(read_text(root / "README.md"), transcript)) << transcript;
 }
 
+TEST(ScheduleCommand, EpochsAreThoseOfTheTrainer) {
+  const Command command;  // 256 samples
+  const Words epochs = {"--config-file",        command.config, "TREADLE.SOLVER.MAX_EPOCHS",       "2.5",
+                        "SOLVER.IMS_PER_BATCH", "24",           "TREADLE.SOLVER.BATCHES_PER_STEP", "2"};
+  EXPECT_EQ(csv(epochs).size(), 14u) << "640 / 48 is 13.3";
+  Words table = epochs;
+  table.insert(table.end(), {"SOLVER.IMS_PER_BATCH", "16"});
+  const ProcessResult shown = schedule(table);
+  EXPECT_TRUE(contains(shown.out, "WarmupCosineLR, 20 iterations (2.5 epochs)")) << shown.out << shown.err;
+  Words train(epochs.begin() + 2, epochs.end());
+  const ProcessResult trained = command.train(train);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  EXPECT_TRUE(contains(trained.out, "Trained 14 iterations")) << trained.out;
+  // Without data there is no number of iterations to show.
+  fs::remove(command.folder / "train-labels-idx1-ubyte.gz");
+  const ProcessResult none = schedule(epochs);
+  EXPECT_EQ(none.status, 1);
+  EXPECT_TRUE(contains(none.err, "train-labels-idx1-ubyte.gz")) << none.err;
+}
+
 }  // namespace
 }  // namespace treadle
