@@ -116,6 +116,7 @@ std::vector<LoaderSpeed> bench(const Config& config, const std::vector<OpenSet>&
       parts.size() == 1 ? parts.front() : std::make_shared<ConcatDataset>(std::move(parts));
   TrainLoaderOptions options = train_loader_options(config);
   options.name = sets.front().name;
+  options.transform = train_transform(config, *dataset);
   options.seed = options.seed.value_or(0);
   const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int most = arguments.max_workers > 0 ? arguments.max_workers : processors;

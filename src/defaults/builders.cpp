@@ -69,6 +69,7 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
   std::vector<std::shared_ptr<const Dataset>> parts;
   for (const std::string& name : names) parts.push_back(open_dataset(config, "DATASETS.TRAIN", name));
   std::shared_ptr<const Dataset> dataset = parts.size() == 1 ? parts.front() : std::make_shared<ConcatDataset>(std::move(parts));
+  options.transform = train_transform(config, *dataset);
   return with_keys(config, {{"TrainLoaderOptions.total_batch_size", "SOLVER.IMS_PER_BATCH"}},
                    [&] { return build_train_loader(std::move(dataset), options, std::move(group)); });
 }
@@ -76,7 +77,9 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
 std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::string& name, std::shared_ptr<Group> group) {
   TestLoaderOptions options = test_loader_options(config);
   options.name = name;
-  return build_test_loader(open_dataset(config, "DATASETS.TEST", name), options, std::move(group));
+  std::shared_ptr<const Dataset> dataset = open_dataset(config, "DATASETS.TEST", name);
+  options.transform = test_transform(config, *dataset);
+  return build_test_loader(std::move(dataset), options, std::move(group));
 }
 
 std::unique_ptr<HookBase> build_live_line(const Config& config, bool main) {

@@ -12,13 +12,6 @@
 namespace treadle {
 namespace {
 
-Transform train_transform(const Config& config) {
-  const std::string& flip = config.get_string("INPUT.RANDOM_FLIP");
-  if (flip == "none") return nullptr;
-  if (flip == "horizontal") return random_flip();
-  config.fail("INPUT.RANDOM_FLIP", "expected \"horizontal\" or \"none\"");
-}
-
 int num_workers(const Config& config) {
   const std::int64_t workers = config.get_int("DATALOADER.NUM_WORKERS");
   if (workers < auto_workers || workers > 1024)
@@ -120,7 +113,6 @@ TrainLoaderOptions train_loader_options(const Config& config) {
   options.sampler = train_sampler(config);
   options.aspect_ratio_grouping = config.get_bool("DATALOADER.ASPECT_RATIO_GROUPING");
   options.max_skipped = at_least(config, "TREADLE.DATALOADER.MAX_SKIPPED", 0);
-  options.transform = train_transform(config);
   if (const std::int64_t seed = config.get_int("SEED"); seed >= 0) options.seed = seed;
   return options;
 }
@@ -142,7 +134,5 @@ void apply_max_epochs(Config& config, const BatchSource& train_source) {
   config.set("SOLVER.MAX_ITER",
              with_keys(config, {{"epochs", key}}, [&] { return iterations_of_epochs(epochs, *samples, batch); }));
 }
-
-DatasetOptions dataset_options(const Config& config) { return {.root = config.get_string("TREADLE.DATA_DIR")}; }
 
 }  // namespace treadle

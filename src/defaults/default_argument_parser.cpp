@@ -22,7 +22,10 @@ void add_config_arguments(CLI::App& command, std::string& config_file, std::vect
 
 void add_launch_arguments(CLI::App& command, DefaultArguments& arguments) {
   const auto number = [&](const char* name, int& value, int least, const char* text) {
-    command.add_option(name, value, text)->check(CLI::Range(least, 1 << 20))->type_name("N")->capture_default_str();
+    command.add_option(name, value, text)
+        ->check(CLI::Range(least, 1 << 20).description(""))
+        ->type_name("N")
+        ->capture_default_str();
   };
   number("--num-processes,--num-gpus", arguments.num_gpus, 0, "processes on each machine, one for each accelerator");
   number("--num-machines", arguments.num_machines, 1, "machines on which this command is given");
@@ -35,7 +38,7 @@ void add_launch_arguments(CLI::App& command, DefaultArguments& arguments) {
   number("--max-restarts", arguments.max_restarts, 0, "after a failure all start again from the newest checkpoint, so often");
   command.add_option("--dist-timeout", arguments.dist_timeout, "seconds that anything among processes may take")
       ->type_name("S")
-      ->check(CLI::Range(0.001, 1e7))
+      ->check(CLI::Range(0.001, 1e7).description(""))
       ->default_str("1800");
 }
 

@@ -9,20 +9,11 @@
 #include <fmt/format.h>
 
 namespace treadle {
-namespace {
-
-bool is_bgr(const Config& config) {
-  const std::string& format = config.get_string("INPUT.FORMAT");
-  if (format != "RGB" && format != "BGR" && format != "L") config.fail("INPUT.FORMAT", "expected \"RGB\", \"BGR\" or \"L\"");
-  return format == "BGR";
-}
-
-}  // namespace
-
 DefaultPredictor::DefaultPredictor(const Config& config, const Builders& builders)
     : device_(device_option(config, 0)),
       channels_(static_cast<std::int64_t>(config.get_doubles("MODEL.PIXEL_MEAN").size())),
-      reversed_(is_bgr(config)) {
+      reversed_(dataset_options(config).mode == ColourMode::bgr),
+      resize_(test_resize(config)) {
   const std::string& weights = config.get_string("MODEL.WEIGHTS");
   if (weights.empty()) throw ConfigError("there is nothing to predict with: set MODEL.WEIGHTS to a checkpoint", "MODEL.WEIGHTS");
   model_ = builders.model(config);
@@ -43,7 +34,9 @@ Dict DefaultPredictor::operator()(const Image& image) {
   const c10::AutoGradMode no_gradients(false);
   at::Tensor pixels = image.pixels();
   if (reversed_) pixels = pixels.flip({2});
-  pixels = pixels.permute({2, 0, 1}).unsqueeze(0).contiguous().to(device_);
+  Rng rng;  // one length to choose from: nothing is left to chance
+  pixels = resize_({{"image", pixels.permute({2, 0, 1})}}, rng).at("image").as_tensor();
+  pixels = pixels.unsqueeze(0).contiguous().to(device_);
   const List predictions = model_->predict(
       Batch(Dict{{"image", std::move(pixels)}, {"height", List{image.height()}}, {"width", List{image.width()}}}));
   return predictions.at(0).as_dict();

@@ -105,9 +105,7 @@ std::optional<hooks::TorchMemoryStatsOptions> torch_memory_stats_options(const C
 }
 
 void refuse_unsupported(const Config& config) {
-  for (const char* key : {"TEST.AUG.ENABLED", "INPUT.CROP.ENABLED"}) {
-    if (config.get_bool(key)) config.fail(key, "this version does not have it; set it to False");
-  }
+  if (config.get_bool("TEST.AUG.ENABLED")) config.fail("TEST.AUG.ENABLED", "this version does not have it; set it to False");
   if (config.get_int("VIS_PERIOD") != 0) config.fail("VIS_PERIOD", "this version draws no training data; set it to 0");
 }
 

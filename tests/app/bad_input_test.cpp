@@ -1,6 +1,7 @@
 // Whatever a user gets wrong: exit status 1 (2 for wrong usage), one line on stderr that says what and where, and no files left
 // behind.
 #include <tests/app/command.hpp>
+#include <treadle/image/image.hpp>
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -99,6 +100,38 @@ TEST_F(BadInput, TruncatedDataFileGivesTheOffset) {
 TEST_F(BadInput, AWrongDataFileGivesTheOffset) {
   write_gzip(command.folder / "t10k-labels-idx1-ubyte.gz", "this is not an IDX file");
   expect({}, {"t10k-labels-idx1-ubyte.gz", "at byte 0"});
+}
+
+TEST_F(BadInput, DataIsSaidWithItsPlace) {
+  write_text(command.folder / "empty.csv", "x,label\n");
+  write_text(command.folder / "label.csv", "x,label\n1,0\n2,5\n");
+  fs::create_directories(command.folder / "none");
+  fs::create_directories(command.folder / "bare/class");
+  const auto from = [](const std::string& name) { return std::vector<std::string>{"DATASETS.TRAIN", "('" + name + "',)"}; };
+  expect(from("csv:empty.csv:label:3"), {"empty.csv:1", "no sample"});
+  expect(from("csv:label.csv:label:3"), {"label.csv:3", "\"label\"", "[0, 3)", "5"});
+  expect(from("image_folder:none"), {"none\"", "classes"});
+  expect(from("image_folder:bare"), {"bare/class\"", "no picture"});
+  expect({"TREADLE.CLASSIFIER.NUM_CLASSES", "9", "SOLVER.IMS_PER_BATCH", "256"}, {"the label 9 of sample ", "the 9 classes"});
+}
+
+TEST_F(BadInput, ADamagedPictureIsSaidOrLeftOut) {
+  fs::create_directories(command.folder / "pictures/class");
+  for (int i = 0; i < 20; ++i)
+    save_png(Image(28, 28, {static_cast<std::uint8_t>(i)}),
+             command.folder / ("pictures/class/" + std::to_string(10 + i) + ".png"));
+  const std::string damaged = command.folder / "pictures/class/17.png";
+  write_text(damaged, read_text(damaged).substr(0, 60));
+  std::vector<std::string> settings = {"DATASETS.TRAIN",       "('image_folder:pictures',)",
+                                       "DATASETS.TEST",        "()",
+                                       "INPUT.FORMAT",         "L",
+                                       "INPUT.MIN_SIZE_TRAIN", "(0,)",
+                                       "SOLVER.MAX_ITER",      "6"};
+  expect(settings, {"sample 7 of \"image_folder:pictures\"", damaged, "at byte "});
+  settings.insert(settings.end(), {"TREADLE.DATALOADER.MAX_SKIPPED", "20"});
+  const ProcessResult lenient = command.train(settings);
+  EXPECT_EQ(lenient.status, 0) << lenient.err;
+  EXPECT_NE(lenient.out.find("left out: sample 7 of"), std::string::npos) << lenient.out;
 }
 
 TEST_F(BadInput, UnwritableOutputFolder) {

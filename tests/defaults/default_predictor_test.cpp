@@ -19,7 +19,8 @@ struct DefaultPredictorTest : testing::Test {
 TEST_F(DefaultPredictorTest, PredictsWhatTheTrainedModelPredicts) {
   DefaultTrainer trainer(run.config(output / "run"), nullptr);
   trainer.train();
-  DefaultPredictor predictor(run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth"}));
+  DefaultPredictor predictor(
+      run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth", "INPUT.MIN_SIZE_TEST", "0"}));
   EXPECT_FALSE(predictor.model().is_training());
   EXPECT_EQ(predictor.metadata().class_names.size(), 10u);
 
@@ -51,9 +52,10 @@ TEST_F(DefaultPredictorTest, ChannelsStandInTheOrderOfTheConfig) {
   };
   const at::Tensor pixels = at::arange(24).to(at::kByte).view({2, 4, 3});
   for (const std::string format : {"RGB", "BGR"}) {
-    DefaultPredictor predictor(run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth", "INPUT.FORMAT",
-                                                           format, "MODEL.PIXEL_MEAN", "[0.0, 0.0, 0.0]"}),
-                               builders);
+    DefaultPredictor predictor(
+        run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth", "INPUT.FORMAT", format, "MODEL.PIXEL_MEAN",
+                                    "[0.0, 0.0, 0.0]", "INPUT.MIN_SIZE_TEST", "0"}),
+        builders);
     const Dict given = predictor(Image(pixels));
     EXPECT_EQ(given.at("height").as_int(), 2);
     EXPECT_EQ(given.at("width").as_int(), 4);
@@ -64,6 +66,19 @@ TEST_F(DefaultPredictorTest, ChannelsStandInTheOrderOfTheConfig) {
     }
     EXPECT_THROW(predictor(Image(2, 2, {0})), FormatError);
   }
+  // Resized as a loader of pictures resizes them; height and width stay those of the picture.
+  DefaultPredictor resizing(
+      run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth", "MODEL.PIXEL_MEAN", "[0.0, 0.0, 0.0]",
+                                  "INPUT.FORMAT", "RGB", "INPUT.MIN_SIZE_TEST", "3", "INPUT.MAX_SIZE_TEST", "5"}),
+      builders);
+  const Dict given = resizing(Image(pixels));
+  EXPECT_EQ(given.at("height").as_int(), 2);
+  EXPECT_EQ(given.at("width").as_int(), 4);
+  Rng rng;
+  const at::Tensor expected =
+      resize_shortest_edge({.sizes = {3}, .max_size = 5})({{"image", pixels.permute({2, 0, 1})}}, rng).at("image").as_tensor();
+  ASSERT_EQ(expected.sizes(), (std::vector<std::int64_t>{3, 3, 5}));
+  EXPECT_TRUE(given.at("image").as_tensor()[0].equal(expected));
 }
 
 TEST_F(DefaultPredictorTest, WhatIsMissingIsSaid) {

@@ -17,7 +17,8 @@ void validate(const ImageFolderOptions& options);
 
 /// Pictures in one folder for each class, ROOT/CLASS/…/NAME.{jpg,jpeg,png} (in any letter case): class by class, within each
 /// sorted by path, so that the order is the same on every machine. Files are decoded when they are asked for. Fields: "image", a
-/// uint8 tensor of shape (C, H, W) in which the channels of a pixel stand side by side, and "label", an integer. Hidden files and folders are left out.
+/// uint8 tensor of shape (C, H, W) in which the channels of a pixel stand side by side, and "label", an integer. Hidden files and
+/// folders are left out.
 ///
 /// Throws IoError when the folder cannot be read, and FormatError when there is no class or a class has no picture. `get` and
 /// `image_size` throw as `load_image` does, with the file.

@@ -2,6 +2,7 @@
 
 #include <treadle/config/config.hpp>
 #include <treadle/data/dataset_catalog.hpp>
+#include <treadle/data/transforms.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 
 #include <memory>
@@ -11,7 +12,7 @@ namespace treadle {
 class Image;
 
 /// The model of a config with the weights of MODEL.WEIGHTS, in evaluation mode, for one picture at a time. For demonstrations: no
-/// batches, and the picture must have the size that the model takes. Loop thread only.
+/// batches. Loop thread only.
 class DefaultPredictor {
  public:
   /// Throws ConfigError without MODEL.WEIGHTS, for INPUT.FORMAT other than "RGB", "BGR" and "L", and as the builder and the
@@ -19,8 +20,9 @@ class DefaultPredictor {
   explicit DefaultPredictor(const Config& config, const Builders& builders = default_builders());
   ~DefaultPredictor();
 
-  /// What the model predicts for `image`: the batch of one holds "image" (uint8, [1, channels, height, width], channels in the
-  /// order of INPUT.FORMAT), "height" and "width". FormatError when the picture has not as many channels as MODEL.PIXEL_MEAN.
+  /// What the model predicts for `image`, resized as INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST say: the batch of one holds "image"
+  /// (uint8, [1, channels, height, width], channels in the order of INPUT.FORMAT), and the "height" and "width" that `image` has.
+  /// FormatError when the picture has not as many channels as MODEL.PIXEL_MEAN.
   Dict operator()(const Image& image);
 
   Model& model() noexcept { return *model_; }
@@ -33,6 +35,7 @@ class DefaultPredictor {
   c10::Device device_;
   std::int64_t channels_;
   bool reversed_;
+  Transform resize_;
 };
 
 }  // namespace treadle

@@ -55,11 +55,18 @@ std::optional<AmpOptions> amp_options(const Config& config);
 /// Where TREADLE.SOLVER.RESUME is "saved" and OUTPUT_DIR holds a run: sets SOLVER.MAX_ITER to the one of its last checkpoint, and
 /// says so when it differs. To be called before a resumed run is built.
 void take_saved_max_iter(Config& config);
-/// SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS, INPUT.RANDOM_FLIP, SEED
+/// SOLVER.IMS_PER_BATCH, DATALOADER.*, TREADLE.DATALOADER.*, SEED; the transform is `train_transform`
 TrainLoaderOptions train_loader_options(const Config& config);
-/// SOLVER.IMS_PER_BATCH as the batch of evaluation, DATALOADER.NUM_WORKERS
+/// What Detectron2's build_augmentation makes of INPUT.*, for the samples of `dataset`: of pictures (Dataset::has_pictures)
+/// INPUT.CROP.*, INPUT.MIN_SIZE_TRAIN, MIN_SIZE_TRAIN_SAMPLING and MAX_SIZE_TRAIN, of all INPUT.RANDOM_FLIP; or empty
+Transform train_transform(const Config& config, const Dataset& dataset);
+/// INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST, for pictures; or empty
+Transform test_transform(const Config& config, const Dataset& dataset);
+/// The same for a single picture
+Transform test_resize(const Config& config);
+/// SOLVER.IMS_PER_BATCH as the batch of evaluation, DATALOADER.NUM_WORKERS; the transform is `test_transform`
 TestLoaderOptions test_loader_options(const Config& config);
-/// TREADLE.DATA_DIR
+/// TREADLE.DATA_DIR, INPUT.FORMAT
 DatasetOptions dataset_options(const Config& config);
 /// TREADLE.SOLVER.MAX_EPOCHS: when it is above 0, sets SOLVER.MAX_ITER to as many iterations as make so many passes over the
 /// samples of `train_source`. Needs a source that knows how many those are.
