@@ -2,7 +2,7 @@
 //   `treadle train` with its config, data set, log, hooks and writers, until it reports the step (its checkpoint is saved by
 //   then), a bare program of LibTorch alone, until it ends, Python that imports torch and does the same as the bare program,
 //   until it ends.
-// The three take turns; medians are compared.
+// The three take turns; medians are compared. Then the same for four processes, against Python's that torchrun starts.
 
 #include <benches/python_side.hpp>
 #include <benches/report.hpp>
@@ -52,8 +52,33 @@ double run_until_reported(const std::vector<std::string>& command) {
     if (reported == 0 && out.find("iter: 0 ") != std::string::npos)
       reported = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   });
-  if (result.status != 0 || reported == 0) throw std::runtime_error("treadle train failed: " + result.err + result.out);
+  if (result.status != 0 || reported == 0) throw std::runtime_error(command.front() + " failed: " + result.err + result.out);
   return reported;
+}
+
+/// Four processes, until rank 0 reports the first step: ours start themselves, Python's by torchrun.
+void start_of_processes(std::vector<std::string> train, const std::string& python, const TemporaryFolder& data) {
+  train.insert(train.begin() + 2, {"--num-processes", "4"});
+  const std::vector<std::string> torchrun = {python,
+                                             "-m",
+                                             "torch.distributed.run",
+                                             "--standalone",
+                                             "--nproc-per-node",
+                                             "4",
+                                             source_folder() + "/benches/start/ranks.py"};
+  std::vector<double> ours, theirs;
+  for (int turn = 0; turn < rounds(7); ++turn) {
+    fs::remove_all(data / "run");
+    ours.push_back(run_until_reported(train));
+    if (fs::exists(python)) theirs.push_back(run_until_reported(torchrun));
+  }
+  Figure figure{.what = "4 processes, from nothing to the first step", .unit = "s", .ours = median(ours)};
+  if (!theirs.empty()) {
+    figure.peer = "torchrun, Python DDP";
+    figure.theirs = median(theirs);
+    figure.asked = Asked::ratio_at_most(1);
+  }
+  report(figure);
 }
 
 }  // namespace
@@ -105,4 +130,5 @@ int main(int, char** argv) {
             .peer = "Python",
             .theirs = median(imported),
             .asked = Asked::ratio_at_most(1.0 / 3)});
+  start_of_processes(train, python, data);
 }

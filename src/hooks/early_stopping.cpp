@@ -1,5 +1,3 @@
-#include "hooks/fresh_metric.hpp"
-
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/value_view.hpp>
@@ -25,11 +23,14 @@ void validate(const EarlyStoppingOptions& options) {
 EarlyStopping::EarlyStopping(EarlyStoppingOptions options) : options_(std::move(options)) { validate(options_); }
 
 void EarlyStopping::after_step(TrainerBase& trainer) {
-  const std::optional<double> value = fresh_metric(trainer.storage(), options_.metric);
-  if (!value) return;
-  if (best_ ? is_better(*value, *best_, options_.mode, options_.min_delta) : std::isfinite(*value)) {
+  const HistoryBuffer* history = trainer.storage().find_history(options_.metric);
+  if (history == nullptr || history->size() == 0) return;
+  const auto [value, iteration] = (*history)[history->size() - 1];
+  if (iteration <= judged_iter_ || iteration < trainer.iter() - 1) return;
+  judged_iter_ = iteration;
+  if (best_ ? is_better(value, *best_, options_.mode, options_.min_delta) : std::isfinite(value)) {
     best_ = value;
-    best_iter_ = trainer.iter();
+    best_iter_ = iteration;
     stalled_ = 0;
     return;
   }
@@ -49,7 +50,8 @@ Dict EarlyStopping::state_dict() const {
           {"mode", to_string(options_.mode)},
           {"best", best_ ? Value(*best_) : Value()},
           {"best_iter", best_iter_},
-          {"stalled", stalled_}};
+          {"stalled", stalled_},
+          {"judged", judged_iter_}};
 }
 
 void EarlyStopping::check_state_dict(const Dict& state) const {
@@ -61,11 +63,12 @@ void EarlyStopping::check_state_dict(const Dict& state) const {
   }
   view["best_iter"].as_int();
   if (view["stalled"].as_int() < 0) view["stalled"].fail("must not be negative");
+  if (const auto judged = view.find("judged")) judged->as_int();
 }
 
 void EarlyStopping::load_state_dict(const Dict& state) {
   best_.reset();
-  best_iter_ = -1;
+  best_iter_ = judged_iter_ = -1;
   stalled_ = 0;
   const std::string& metric = state.at("metric").as_string();
   const std::string& mode = state.at("mode").as_string();
@@ -77,6 +80,8 @@ void EarlyStopping::load_state_dict(const Dict& state) {
   if (!state.at("best").is_null()) best_ = state.at("best").as_double();
   best_iter_ = state.at("best_iter").as_int();
   stalled_ = state.at("stalled").as_int();
+  const Value* judged = state.find("judged");  // older states have none
+  judged_iter_ = judged != nullptr ? judged->as_int() : best_iter_;
 }
 
 }  // namespace treadle::hooks

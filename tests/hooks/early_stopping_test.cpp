@@ -73,6 +73,16 @@ TEST_F(EarlyStoppingTest, WhatIsNotFiniteIsNoImprovement) {
   EXPECT_EQ(run(), 5);
 }
 
+TEST_F(EarlyStoppingTest, AValueThatComesOneIterationLateCountsOnce) {
+  add({.patience = 3});
+  const std::vector<double> late = {1, 2, 1, 1, 1, 1, 1};
+  trainer.step = [&] {
+    if (trainer.iter() > 0) trainer.storage().put_scalar("score", late.at(trainer.iter() - 1), false, trainer.iter() - 1);
+  };
+  EXPECT_EQ(run(), 6);
+  EXPECT_EQ(trainer.stop_reason(), "score has not improved in 3 values (best: 2.00000 of iteration 1)");
+}
+
 TEST_F(EarlyStoppingTest, CountsOnOverARestart) {
   values = {5, 1, 1, 1, 1, 1};
   add({.patience = 4});
@@ -89,7 +99,7 @@ TEST_F(EarlyStoppingTest, CountsOnOverARestart) {
 }
 
 TEST_F(EarlyStoppingTest, AStateOfAnotherMetricStartsAnew) {
-  const Dict state{{"metric", "score"}, {"mode", "max"}, {"best", 5.0}, {"best_iter", 0}, {"stalled", 2}};
+  const Dict state{{"metric", "score"}, {"mode", "max"}, {"best", 5.0}, {"best_iter", 0}, {"stalled", 2}, {"judged", 2}};
   EarlyStopping same({.metric = "score"}), other({.metric = "error"}), turned({.metric = "score", .mode = MetricMode::min});
   for (EarlyStopping* hook : {&same, &other, &turned}) hook->load_state_dict(state);
   EXPECT_TRUE(identical(same.state_dict(), state));
