@@ -111,7 +111,7 @@ LossDict ScriptedModel::losses(const Batch& batch) {
   const c10::IValue value = script_->call("forward", options_.inputs, batch);
   if (!value.isTensor())
     throw FormatError("for this loss \"forward\" must return a tensor; let a method of the script compute the losses instead");
-  const at::Tensor output = value.toTensor();
+  const at::Tensor& output = value.toTensor();
   return {{"loss", options_.loss == Loss::mse ? at::mse_loss(output, target) : at::cross_entropy_loss(output, target)}};
 }
 
@@ -119,7 +119,7 @@ List ScriptedModel::predict(const Batch& batch) {
   const c10::IValue value = script_->call("forward", options_.inputs, batch);
   std::map<std::string, at::Tensor> fields;
   if (value.isTensor()) {
-    const at::Tensor output = value.toTensor();
+    const at::Tensor& output = value.toTensor();
     fields.emplace(options_.prediction, options_.softmax ? output.softmax(1) : output);
   } else {
     fields = named_tensors(value, "what \"forward\" returns");

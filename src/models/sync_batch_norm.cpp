@@ -58,6 +58,12 @@ Statistics statistics_of(Group& group, const at::Tensor& input) {
   return all;
 }
 
+/// What the backward pass finds its ranks by.
+struct SavedGroup : torch::CustomClassHolder {
+  explicit SavedGroup(Group* ranks) : group(ranks) {}
+  Group* group;
+};
+
 /// y = (x - mean) / std, where mean and std depend on the x of every rank.
 struct Normalize : torch::autograd::Function<Normalize> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& input, const at::Tensor& mean,
@@ -66,7 +72,7 @@ struct Normalize : torch::autograd::Function<Normalize> {
     const at::Tensor output = (input - per_channel(mean, input)) * scale;
     context->save_for_backward({output, scale});
     context->saved_data["count"] = count;
-    context->saved_data["group"] = reinterpret_cast<std::int64_t>(group);
+    context->saved_data["group"] = c10::IValue::make_capsule(c10::make_intrusive<SavedGroup>(group));
     return output;
   }
 
@@ -75,7 +81,7 @@ struct Normalize : torch::autograd::Function<Normalize> {
     const auto saved = context->get_saved_variables();
     const at::Tensor &output = saved[0], &scale = saved[1], &grad = grads[0];
     const double count = context->saved_data["count"].toDouble();
-    auto* group = reinterpret_cast<Group*>(context->saved_data["group"].toInt());
+    Group* group = static_cast<SavedGroup&>(*context->saved_data["group"].toCapsule()).group;
     // dx = (dy - mean(dy) - y mean(dy y)) / std, with means over all ranks.
     const auto dimensions = reduced_dimensions(output);
     const at::Tensor own =
