@@ -100,6 +100,24 @@ TEST(ExponentialMovingAverage, SwapsInAndOutInPlace) {
   EXPECT_TRUE(average_of(ema, "weight").eq(2).all().item<bool>());
 }
 
+TEST(ExponentialMovingAverage, ASharedParameterIsAveragedAndSwappedOnce) {
+  Net net;
+  net.register_parameter("tied", net.weight);
+  net.fill(2);
+  ExponentialMovingAverage ema(net, {.decay = 0.5, .buffers = false});
+  EXPECT_FALSE(average_of(ema, "tied").defined());
+  ema.update();
+  net.fill(6);
+  ema.update();
+  EXPECT_TRUE(average_of(ema, "weight").eq(4).all().item<bool>());
+  {
+    ExponentialMovingAverage::Swap swap(ema);
+    EXPECT_TRUE(net.weight.eq(4).all().item<bool>());
+  }
+  EXPECT_TRUE(net.weight.eq(6).all().item<bool>());
+  EXPECT_TRUE(average_of(ema, "weight").eq(4).all().item<bool>());
+}
+
 TEST(ExponentialMovingAverage, ResumesWithTheSameBits) {
   Net net;
   ExponentialMovingAverage ema(net, {.decay = 0.9, .warmup = true, .period = 2});
