@@ -32,7 +32,7 @@ endforeach()
 mark_as_advanced(LibTorch_INCLUDE_DIR)
 
 string(REPLACE ";" ", " _torch_where "${_torch_hints}")
-set(_torch_reason "searched in \"${_torch_where}\": run `make setup`, or set TORCH_PREFIX to a folder with include/ and lib/")
+set(_torch_reason "searched in \"${_torch_where}\": run make setup, or set TORCH_PREFIX to a folder with include/ and lib/")
 unset(LibTorch_VERSION)
 if(LibTorch_INCLUDE_DIR)
   foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)

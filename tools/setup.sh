@@ -186,9 +186,52 @@ install_torch() {
   venv_is_ready || fail "pip reported success but .venv lacks torch $torch_version; remove $venv and run this again"
 }
 
+# older VERSION LEAST
+older() {
+  [[ $1 != "$2" && $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]
+}
+
+check_compiler() {
+  local compiler=${CXX:-c++} version least=11
+  compiler=${compiler%% *}
+  command -v "$compiler" >/dev/null ||
+    fail "CXX=$compiler is no compiler on this machine; install it, or leave CXX unset to take g++"
+  version=$("$compiler" -dumpfullversion -dumpversion 2>/dev/null)
+  [[ $("$compiler" --version 2>/dev/null) == *clang* ]] && least=14
+  [[ -z $version ]] || ! older "$version" $least ||
+    fail "$compiler is version $version, too old for C++20; install g++ 11, clang 14 or newer, and name it: CXX=g++-12 make build"
+}
+
+check_cmake() {
+  local version
+  version=$(cmake --version 2>/dev/null | sed -n '1s/[^0-9]*//p')
+  [[ -z $version ]] || ! older "$version" 3.25 ||
+    fail "$(command -v cmake) is version $version, and 3.25 or newer is needed; Debian 12 has one in /usr/bin, look at PATH"
+}
+
+# What an earlier configuration fixed, and CMake would keep without a word or refuse with many.
+check_build_folder() {
+  local cache=$root/build/release/CMakeCache.txt made_for compiler
+  [[ -f $cache ]] || return 0
+  made_for=$(sed -n 's/^CMAKE_HOME_DIRECTORY:[A-Z]*=//p' "$cache")
+  [[ -z $made_for || $made_for -ef $root ]] ||
+    fail "build/release was made for the sources in $made_for, not for these; run 'make clean' first"
+  compiler=$(sed -n 's/^CMAKE_CXX_COMPILER:[A-Z]*=//p' "$cache")
+  [[ -z ${CXX:-} || -z $compiler || $(command -v "${CXX%% *}") -ef $compiler ]] ||
+    fail "build/release was made with $compiler; run 'make clean' first to build with CXX=$CXX"
+}
+
 check_prefix() {
   [[ -f $TORCH_PREFIX/include/torch/csrc/api/include/torch/torch.h && -d $TORCH_PREFIX/lib ]] ||
     fail "TORCH_PREFIX=$TORCH_PREFIX holds no LibTorch (include/torch/csrc/api/include/torch/torch.h and lib/); give the folder 'libtorch' of an unpacked archive, or site-packages/torch of a wheel"
+  local header version
+  for header in torch/headeronly/version.h torch/csrc/api/include/torch/version.h; do
+    [[ -f $TORCH_PREFIX/include/$header ]] || continue
+    version=$(sed -nE 's/^#define TORCH_VERSION_(MAJOR|MINOR|PATCH) ([0-9]+)/\2/p' "$TORCH_PREFIX/include/$header" | paste -sd.)
+    [[ -z $version ]] || ! older "$version" 2.0 ||
+      fail "TORCH_PREFIX=$TORCH_PREFIX holds LibTorch $version, and 2.0 or newer is needed"
+    return
+  done
 }
 
 if [[ -n ${TORCH_PREFIX:-} ]]; then
@@ -197,6 +240,9 @@ else
   packages+=(python3-venv)
 fi
 install_packages
+check_compiler
+check_cmake
+check_build_folder
 if [[ -z ${TORCH_PREFIX:-} ]]; then
   install_torch
 fi

@@ -26,6 +26,7 @@ int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool res
   model->to(device_option(config, group->get_local_rank()));
   DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), checkpointer_options(*model, group));
   if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
+    if (resume) config.fail("OUTPUT_DIR", "there is no checkpoint to evaluate in this folder");
     throw ConfigError(
         "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
         "MODEL.WEIGHTS");

@@ -1,11 +1,15 @@
 #include <app/launch_arguments.hpp>
+#include <app/run_lock.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/comm/group.hpp>
 #include <treadle/defaults/default_setup.hpp>
 #include <treadle/launch/agreement.hpp>
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <optional>
 
 namespace treadle {
 namespace {
@@ -31,6 +35,19 @@ Dict facts_of(const Config& config) {
   return facts;
 }
 
+/// `launch`, with what is wrong with its options in the words of the command line.
+int launch_as_told(const RankMain& main, const LaunchOptions& options) {
+  try {
+    return launch(main, options);
+  } catch (const ConfigError& error) {
+    const std::string field = "LaunchOptions.", text = error.what();
+    if (!error.key().starts_with(field) || !text.starts_with(error.key())) throw;
+    std::string name = "--" + error.key().substr(field.size());
+    std::replace(name.begin(), name.end(), '_', '-');
+    throw ConfigError(name + text.substr(error.key().size()), name);
+  }
+}
+
 }  // namespace
 
 std::string launch_words(const DefaultArguments& arguments) {
@@ -51,10 +68,13 @@ std::string launch_words(const DefaultArguments& arguments) {
 int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool write_config, const RankMain& main) {
   const auto on_rank = [&](const std::shared_ptr<Group>& group) {
     require_agreement(*group, "config", facts_of(config));
+    // Who writes the config trains; an evaluation may look into the folder of a run that goes on.
+    std::optional<RunLock> lock;
+    if (write_config && group->is_main_process()) lock.emplace(config.get_string("OUTPUT_DIR"));
     default_setup(config, *group, {.command_line = arguments.command_line, .write_config = write_config});
     return main(group);
   };
-  return launch(on_rank, launch_options(arguments, config));
+  return launch_as_told(on_rank, launch_options(arguments, config));
 }
 
 }  // namespace treadle

@@ -5,16 +5,18 @@
 #include <app/inspect_command.hpp>
 #include <app/schedule_command.hpp>
 #include <app/train_command.hpp>
+#include <app/usage.hpp>
 #include <app/verify_command.hpp>
 #include <base/exception_text.hpp>
 #include <treadle/app/run.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
-#include <treadle/base/text.hpp>
+#include <treadle/defaults/default_setup.hpp>
 #include <treadle/launch/launch.hpp>
 
 #include <CLI/CLI.hpp>
 
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -32,15 +34,7 @@ void complain(const std::string& message) {
 
 int report_usage(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
   if (error.get_exit_code() == 0) return app.exit(error);
-  const bool unknown_command = words.size() > 1 && !words[1].starts_with("-") && app.get_subcommands().empty();
-  if (unknown_command) {
-    std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
-      names.push_back(command->get_name());
-    complain("there is no command \"" + words[1] + "\"" + did_you_mean(words[1], names) + "; see treadle --help");
-  } else {
-    complain(std::string(error.what()) + "; see treadle --help");
-  }
+  complain(usage_problem(app, error, words));
   return kWrongUsage;
 }
 
@@ -63,6 +57,9 @@ int guarded(const Action& action) {
 int run_command(int argc, const char* const* argv) {
   CLI::App app("Treadle trains LibTorch models.", "treadle");
   app.require_subcommand(1);
+  app.set_version_flag("--version", [] { return environment_report(); });
+  // A file that outgrows the limit of the shell (ulimit -f) is an error of the write, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
   RunArguments train_arguments;
   train_arguments.command_line.assign(argv, argv + argc);
   const CLI::App* train = add_train_command(app, train_arguments);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstring>
 
 namespace treadle {
@@ -23,7 +24,7 @@ std::string describe_step(std::int64_t iteration, const std::vector<std::pair<st
                           const std::vector<std::int64_t>& ids) {
   constexpr std::size_t kNamed = 8;
   std::string text = fmt::format("a loss or gradient is not finite in iteration {}:", iteration);
-  for (const auto& [name, value] : losses) text += fmt::format(" {} = {}", name, value);
+  for (const auto& [name, value] : losses) text += fmt::format(" {} = {}", name, std::isnan(value) ? std::abs(value) : value);
   if (ids.empty()) return text;
   text += "; samples";
   for (std::size_t i = 0; i < ids.size() && i < kNamed; ++i) text += fmt::format("{} {}", i > 0 ? "," : "", ids[i]);

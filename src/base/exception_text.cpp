@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <string_view>
+
 namespace treadle {
 namespace {
 
@@ -11,13 +13,21 @@ std::string in_one_line(std::string text) {
   return text;
 }
 
+/// "[enforce fail at FILE:LINE] CONDITION. TEXT" says to whoever wrote the condition where it stands.
+std::string without_place_in_source(std::string text) {
+  constexpr std::string_view head = "[enforce fail at ";
+  if (!text.starts_with(head)) return text;
+  const std::size_t begin = text.find(". ", text.find(']'));
+  return begin == std::string::npos ? text : text.substr(begin + 2);
+}
+
 }  // namespace
 
 std::string exception_text(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
   } catch (const c10::Error& error) {
-    return in_one_line(error.what_without_backtrace());
+    return without_place_in_source(in_one_line(error.what_without_backtrace()));
   } catch (const std::exception& error) {
     return in_one_line(error.what());
   } catch (...) {

@@ -31,13 +31,20 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+/// "MAX_ITER" of "SOLVER.MAX_ITER", "accuracy" of "classification/accuracy".
+std::string_view last_part(std::string_view name) {
+  const std::size_t separator = name.find_last_of("./");
+  return separator == std::string_view::npos ? name : name.substr(separator + 1);
+}
+
 }  // namespace
 
 std::vector<std::string> nearest_names(std::string_view word, std::span<const std::string> candidates, std::size_t count) {
   const std::string wanted = lower(word);
   std::vector<std::pair<std::size_t, const std::string*>> near;
   for (const std::string& candidate : candidates) {
-    const std::size_t distance = edit_distance(wanted, lower(candidate));
+    const std::string name = lower(candidate);
+    const std::size_t distance = wanted == last_part(name) ? 0 : edit_distance(wanted, name);
     if (distance <= std::max<std::size_t>(1, wanted.size() / 3)) near.emplace_back(distance, &candidate);
   }
   std::stable_sort(near.begin(), near.end(), [](const auto& a, const auto& b) { return a.first < b.first; });

@@ -14,8 +14,10 @@ void Unpickler::push_global(std::string_view module, std::string_view name) {
     return;
   }
   if (options_.unknown == UnknownGlobals::reject) {
-    fail(fmt::format("the file refers to {}.{}, which is not data; load it with unknown = keep_opaque to see the rest", module,
-                     name));
+    fail(
+        fmt::format("the file refers to {}.{}, which is not data: save a state_dict() in Python instead (treadle inspect shows "
+                    "what is in the file)",
+                    module, name));
   }
   std::string full = fmt::format("{}.{}", module, name);
   push(opaque(is_utf8(full) ? full : latin1_to_utf8(full)));

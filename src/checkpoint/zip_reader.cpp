@@ -143,7 +143,12 @@ ZipRecord ZipReader::read_entry(const std::string& data, std::uint64_t& at, std:
                 comment = field<std::uint16_t>(entry, 32);
   if (entry.size() - zip::kCentralSize < name + extra + comment) fail("an entry of the archive's directory is cut off", position);
   if (flags & zip::kEncrypted) fail("an encrypted record", position);
-  if (method != 0) fail(fmt::format("a compressed record (method {}); checkpoints are stored as they are", method), position);
+  if (method != 0) {
+    const bool script = entry.substr(zip::kCentralSize, name).find("/code/") != std::string_view::npos;
+    fail(script ? std::string("this is a TorchScript file, a program and no checkpoint; ScriptedModel trains it")
+                : fmt::format("a compressed record (method {}); checkpoints are stored as they are", method),
+         position);
+  }
   ZipRecord record{.name = std::string(entry.substr(zip::kCentralSize, name)),
                    .crc = field<std::uint32_t>(entry, 16),
                    .size = field<std::uint32_t>(entry, 24),

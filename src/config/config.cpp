@@ -123,6 +123,16 @@ void Config::merge_from_list(const List& keys_and_values) {
       throw ConfigError(fmt::format("{}: {} stands where a key is expected", origin.to_string(), show_value(keys_and_values[i])));
     }
     const std::string& key = keys_and_values[i].as_string();
+    if (const std::size_t equals = key.find('='); equals != std::string::npos && find_entry(next->root, key.substr(0, equals))) {
+      throw ConfigError(fmt::format("{}: the override {} has an equals sign; write {} {}", origin.to_string(), key,
+                                    key.substr(0, equals), key.substr(equals + 1)),
+                        key.substr(0, equals));
+    }
+    if (key.ends_with(".yaml") || key.ends_with(".yml")) {
+      throw ConfigError(fmt::format("{}: {} stands where a key is expected; a config file is given by --config-file {}",
+                                    origin.to_string(), key, key),
+                        key);
+    }
     if (i + 1 == keys_and_values.size()) {
       throw ConfigError(fmt::format("{}: the override {} has no value; write KEY VALUE", origin.to_string(), key), key);
     }

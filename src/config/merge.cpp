@@ -40,12 +40,18 @@ std::string advice(const Value& found, Type expected) {
 }
 
 [[noreturn]] void throw_mismatch(const Value& found, const Entry& old, std::string_view key, const Origin& origin) {
+  if (old.is_section && found.is(Type::null)) {
+    throw ConfigError(fmt::format("{}: {} is a section ({}), and nothing stands in it; are its keys indented?",
+                                  origin.to_string(), key, old.origin.to_string()),
+                      std::string(key));
+  }
   const std::string expected = old.is_section ? fmt::format("is a section ({})", old.origin.to_string())
                                               : fmt::format("expects {}, as {} ({})", to_string(old.value.type()),
                                                             show_value(old.value), old.origin.to_string());
-  throw ConfigError(fmt::format("{}: {} {}; found {} {}{}", origin.to_string(), key, expected, to_string(found.type()),
-                                show_value(found), old.is_section ? "" : advice(found, old.value.type())),
-                    std::string(key));
+  throw ConfigError(
+      fmt::format("{}: {} {}; found {} {}{}", origin.to_string(), key, expected, to_string(found.type()), show_value(found),
+                  old.is_section ? fmt::format("; name one of its keys, as {}.KEY", key) : advice(found, old.value.type())),
+      std::string(key));
 }
 
 /// What a config leaf may be; a Dict only where it is new.

@@ -177,6 +177,15 @@ void check_last_quote(std::string_view text, const std::string& source, const YA
   throw_not_yaml(source, mark, "a quote that is never closed");
 }
 
+/// What to say of a tab in front of the line at `position`.
+std::string tab_advice(std::string_view text, int position) {
+  const std::size_t end = std::min(text.size(), static_cast<std::size_t>(std::max(position, 0)));
+  const std::size_t newline = text.substr(0, end).rfind('\n');
+  const std::string_view line = text.substr(newline == std::string_view::npos ? 0 : newline + 1);
+  const std::string_view indent = line.substr(0, std::min(line.find_first_not_of(" \t"), line.size()));
+  return indent.find('\t') == std::string_view::npos ? "" : " (the line begins with a tab; YAML is indented with blanks)";
+}
+
 }  // namespace
 
 YamlNode parse_yaml(std::string_view text, const std::string& source) {
@@ -196,7 +205,7 @@ YamlNode parse_yaml(std::string_view text, const std::string& source) {
     if (parser.HandleNextDocument(builder)) throw FormatError("a config has one YAML document, this file has several", source);
     return first;
   } catch (const YAML::Exception& error) {
-    throw_not_yaml(source, error.mark, error.msg);
+    throw_not_yaml(source, error.mark, error.msg + tab_advice(text, error.mark.pos));
   }
 }
 

@@ -59,8 +59,8 @@ std::unique_ptr<DataLoader> build_train_loader(std::shared_ptr<const Dataset> da
                       "TrainLoaderOptions.total_batch_size");
   }
   if (size > 0 && options.total_batch_size > size) {
-    throw ConfigError(fmt::format("TrainLoaderOptions.total_batch_size is {}, but the data set \"{}\" has only {} samples",
-                                  options.total_batch_size, options.name, size),
+    throw ConfigError(fmt::format("TrainLoaderOptions.total_batch_size must be at most {}, the samples of the data set \"{}\"",
+                                  size, options.name),
                       "TrainLoaderOptions.total_batch_size");
   }
   const auto seed = static_cast<std::int64_t>(seed_or_shared(options.seed, group));

@@ -79,6 +79,8 @@ std::vector<std::int64_t> read_header(GzReader& reader) {
   if (reader.read(magic.data(), magic.size()) < magic.size())
     reader.fail("expected an IDX file, found its end in the first 4 bytes");
   constexpr int most_dimensions = 8;
+  if (std::memcmp(magic.data(), "vers", magic.size()) == 0)
+    reader.fail_at(0, "expected an IDX file, found text like a Git LFS pointer's; run \"git lfs pull\"");
   if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || magic[3] == 0 || magic[3] > most_dimensions) {
     reader.fail_at(
         0,

@@ -57,7 +57,18 @@ std::shared_ptr<const Dataset> open_dataset(const Config& config, const std::str
   } catch (const ConfigError& error) {
     config.fail(key, error.what());
   }
-  return make_dataset(name, dataset_options(config));
+  std::shared_ptr<const Dataset> dataset;
+  try {
+    dataset = make_dataset(name, dataset_options(config));
+  } catch (const IoError& error) {
+    if (config.get_string("TREADLE.DATA_DIR").empty()) throw;
+    config.fail("TREADLE.DATA_DIR", error.what());
+  }
+  const auto classes = static_cast<std::int64_t>(class_names_of(name, *dataset).size());
+  if (config.get_string("MODEL.META_ARCHITECTURE") == "ImageClassifier" &&
+      classes > config.get_int("TREADLE.CLASSIFIER.NUM_CLASSES"))
+    config.fail("TREADLE.CLASSIFIER.NUM_CLASSES", fmt::format("the data set \"{}\" has {} classes", name, classes));
+  return dataset;
 }
 
 std::unique_ptr<BatchSource> build_train_source(const Config& config, std::shared_ptr<Group> group) {

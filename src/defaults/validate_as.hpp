@@ -12,14 +12,17 @@
 namespace treadle {
 
 /// Does what `action` does; a ConfigError of the field `first` comes out as one of the config key `second`, with the place of its
-/// value.
+/// value in place of the field's name.
 template <class Action>
 auto with_keys(const Config& config, std::initializer_list<std::pair<std::string, std::string>> keys, const Action& action) {
   try {
     return action();
   } catch (const ConfigError& error) {
     for (const auto& [field, key] : keys) {
-      if (error.key() == field) config.fail(key, error.what());
+      if (error.key() != field) continue;
+      const std::string text = error.what();
+      const bool names_field = text.starts_with(field + " must ");
+      config.fail(key, text.substr(names_field ? field.size() + 1 : 0));
     }
     throw;
   }

@@ -1,5 +1,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/base/text.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/engine/trainer_base.hpp>
 #include <treadle/hooks/early_stopping.hpp>
@@ -42,7 +43,9 @@ void EarlyStopping::after_step(TrainerBase& trainer) {
 void EarlyStopping::after_train(TrainerBase& trainer) {
   if (trainer.outcome() != Outcome::completed || !trainer.group().is_main_process()) return;
   if (trainer.storage().find_history(options_.metric) != nullptr) return;
-  log_warning(fmt::format("EarlyStopping: \"{}\" was never recorded", options_.metric));
+  std::vector<std::string> known;
+  for (const auto& [name, latest] : trainer.storage().latest()) known.push_back(name);
+  log_warning(fmt::format("EarlyStopping: \"{}\" was never recorded{}", options_.metric, did_you_mean(options_.metric, known)));
 }
 
 Dict EarlyStopping::state_dict() const {

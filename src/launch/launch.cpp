@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::size_t kLinesOfLog = 20;
 
-void require(bool holds, const char* field, long long value, const char* range) {
+void require(bool holds, const char* field, long long value, const std::string& range) {
   if (!holds)
     throw ConfigError(fmt::format("LaunchOptions.{} is {}; {} is needed", field, value, range),
                       fmt::format("LaunchOptions.{}", field));
@@ -214,7 +214,7 @@ void validate(const LaunchOptions& options) {
   require(options.num_processes >= 1, "num_processes", options.num_processes, "at least 1");
   require(options.num_machines >= 1, "num_machines", options.num_machines, "at least 1");
   require(options.machine_rank >= 0 && options.machine_rank < options.num_machines, "machine_rank", options.machine_rank,
-          "a number from 0 to num_machines - 1");
+          options.num_machines == 1 ? "0" : fmt::format("a number from 0 to {}", options.num_machines - 1));
   require(options.max_restarts >= 0, "max_restarts", options.max_restarts, "at least 0");
   require(options.timeout.count() >= 1, "timeout", options.timeout.count(), "at least 1 ms");
   require(options.grace_time.count() >= 0, "grace_time", options.grace_time.count(), "at least 0 ms");

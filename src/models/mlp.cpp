@@ -1,3 +1,4 @@
+#include <models/image_size.hpp>
 #include <models/mlp.hpp>
 
 #include <torch/nn/modules/dropout.h>
@@ -8,7 +9,7 @@ namespace {
 
 class Mlp final : public torch::nn::Module {
  public:
-  explicit Mlp(const BackboneOptions& options) : Module("MLP") {
+  explicit Mlp(const BackboneOptions& options) : Module("MLP"), image_size_(options.image_size) {
     std::int64_t in = options.in_channels * options.image_size * options.image_size;
     for (const std::int64_t width : options.hidden) {
       hidden_.push_back(register_module("linear" + std::to_string(hidden_.size() + 1), torch::nn::Linear(in, width)));
@@ -19,12 +20,14 @@ class Mlp final : public torch::nn::Module {
   }
 
   at::Tensor forward(const at::Tensor& image) {
+    if (image.size(2) * image.size(3) != image_size_ * image_size_) throw_wrong_size(image, image_size_);
     at::Tensor x = image.flatten(1);
     for (auto& layer : hidden_) x = layer(x).relu_();
     return output_(dropout_(x));
   }
 
  private:
+  std::int64_t image_size_;
   std::vector<torch::nn::Linear> hidden_;
   torch::nn::Dropout dropout_{nullptr};
   torch::nn::Linear output_{nullptr};

@@ -39,7 +39,11 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
   try {
     return torch::jit::load(stream);
   } catch (const c10::Error& error) {
-    throw FormatError(fmt::format("this is no TorchScript file: {}", error.what_without_backtrace()), file);
+    // Its second sentence is about the library that reads archives, and guesses.
+    const std::string text = error.what_without_backtrace();
+    throw FormatError(fmt::format("this is no TorchScript file, as torch.jit.script(module).save(file) writes it: {}",
+                                  text.substr(0, text.find(". This is an internal"))),
+                      file);
   }
 }
 

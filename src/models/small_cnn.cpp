@@ -1,3 +1,4 @@
+#include <models/image_size.hpp>
 #include <models/small_cnn.hpp>
 
 #include <ATen/ops/empty.h>
@@ -11,18 +12,19 @@ namespace {
 
 class SmallCnn final : public torch::nn::Module {
  public:
-  explicit SmallCnn(const BackboneOptions& options) : Module("SmallCnn") {
-    const std::int64_t pooled = options.image_size / 2 / 2;
+  explicit SmallCnn(const BackboneOptions& options)
+      : Module("SmallCnn"), image_size_(options.image_size), pooled_(options.image_size / 2 / 2) {
     conv1_ = register_module("conv1", conv3x3(options.in_channels, 32));
     norm1_ = add_norm("norm1", 32, options);
     conv2_ = register_module("conv2", conv3x3(32, 64));
     norm2_ = add_norm("norm2", 64, options);
     dropout_ = register_module("dropout", torch::nn::Dropout(options.dropout));
-    hidden_ = register_module("hidden", torch::nn::Linear(64 * pooled * pooled, 128));
+    hidden_ = register_module("hidden", torch::nn::Linear(64 * pooled_ * pooled_, 128));
     output_ = register_module("output", torch::nn::Linear(128, options.num_classes));
   }
 
   at::Tensor forward(const at::Tensor& image) {
+    if (image.size(2) / 2 / 2 != pooled_ || image.size(3) / 2 / 2 != pooled_) throw_wrong_size(image, image_size_);
     // LibTorch's convolutions on the CPU are a third faster on channels-last images. The copy sets the strides even where there
     // is one channel and both orders are the same bytes.
     at::Tensor x = at::empty(image.sizes(), image.options().memory_format(c10::MemoryFormat::ChannelsLast)).copy_(image);
@@ -45,6 +47,7 @@ class SmallCnn final : public torch::nn::Module {
     return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, 3).padding(1).bias(false));
   }
 
+  std::int64_t image_size_, pooled_;
   torch::nn::Conv2d conv1_{nullptr}, conv2_{nullptr};
   std::function<at::Tensor(const at::Tensor&)> norm1_, norm2_;
   torch::nn::Dropout dropout_{nullptr};

@@ -13,7 +13,7 @@ namespace treadle {
 namespace {
 
 template <class T>
-void require(bool legal, const char* field, const char* range, const T& found) {
+void require(bool legal, const char* field, const std::string& range, const T& found) {
   if (!legal) {
     const std::string key = fmt::format("LRSchedulerOptions.{}", field);
     throw ConfigError(fmt::format("{} must be {}; it is {}", key, range, found), key);
@@ -56,8 +56,8 @@ void validate(const LRSchedulerOptions& options) {
   require(options.base_lr >= 0 && std::isfinite(options.base_lr), "base_lr", "finite and at least 0", options.base_lr);
   require(options.gamma > 0 && std::isfinite(options.gamma), "gamma", "finite and above 0", options.gamma);
   require(options.num_decays > 0, "num_decays", "above 0", options.num_decays);
-  require(options.warmup_iters >= 0 && options.warmup_iters <= options.max_iter, "warmup_iters", "in [0, max_iter]",
-          options.warmup_iters);
+  require(options.warmup_iters >= 0 && options.warmup_iters <= options.max_iter, "warmup_iters",
+          fmt::format("in [0, {}], the length of the run", options.max_iter), options.warmup_iters);
   require(!options.rescale_interval || options.warmup_iters < options.max_iter, "warmup_iters",
           "below max_iter with rescale_interval", options.warmup_iters);
   require(options.warmup_factor >= 0 && std::isfinite(options.warmup_factor), "warmup_factor", "finite and at least 0",

@@ -31,7 +31,9 @@ struct OptionReader {
 
   template <class T>
   void option(const char* key, T& field) {
-    read_option(view[key], field);
+    const auto found = view.find(key);
+    if (!found) view.fail(fmt::format("there is no option \"{}\"; this is the state of another kind of optimizer", key));
+    read_option(*found, field);
   }
   void fixed(const char*, const Value&) {}
 };

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <csignal>
+
 namespace treadle {
 namespace {
 
@@ -174,13 +176,26 @@ TEST_F(BadInput, AFileThatIsNoCheckpoint) {
 }
 
 TEST_F(BadInput, AnErrorOfLibTorchHasNoFramesAnywhere) {
-  const ProcessResult result = command.train({"TREADLE.CLASSIFIER.IMAGE_SIZE", "16"});
-  expect(result, {"shapes cannot be multiplied"}, 1);
+  const ProcessResult result = command.train({"MODEL.BACKBONE.NAME", "MLP", "TREADLE.CLASSIFIER.HIDDEN", "(1000000000000,)"});
+  expect(result, {"error: DefaultCPUAllocator: can't allocate memory"}, 1);
   EXPECT_EQ(result.out.find("frame #"), std::string::npos) << result.out;
   EXPECT_EQ(read_text(command.output + "/log.txt").find("frame #"), std::string::npos);
 }
 
 TEST_F(BadInput, DivergenceStopsWithTheLosses) { expect({"SOLVER.BASE_LR", "1e30"}, {"not finite in iteration", "loss_cls"}); }
+
+TEST_F(BadInput, TwoRunsInOneFolder) {
+  const ProcessResult first =
+      command.train({"SOLVER.MAX_ITER", "100000"}, [&, tried = false](const std::string& out, pid_t pid) mutable {
+        if (tried || out.find("Starting training") == std::string::npos) return;
+        tried = true;
+        expect({"SOLVER.MAX_ITER", "6"}, {"another run is training in \"" + command.output + "\"", "OUTPUT_DIR"});
+        EXPECT_EQ(command.train({"OUTPUT_DIR", command.folder / "other", "SOLVER.MAX_ITER", "6"}).status, 0);
+        kill(pid, SIGTERM);
+      });
+  EXPECT_EQ(first.status, 128 + SIGTERM);
+  EXPECT_EQ(command.train({"SOLVER.MAX_ITER", "6"}).status, 0);  // the lock has gone with the run
+}
 
 TEST_F(BadInput, WrongUsage) {
   expect({"--no-such-option"}, {"--no-such-option"}, 2);

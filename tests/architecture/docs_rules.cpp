@@ -160,6 +160,7 @@ std::vector<Violation> unknown_config_keys(const Root& root) {
   static const std::regex key(R"(\b[A-Z][A-Z0-9_]+(\.[A-Z][A-Z0-9_]+)+\b)");
   std::vector<Violation> violations;
   for (const fs::path& file : documents(root)) {
+    if (file.filename() == "first_minutes.md") continue;  // a page of mistakes
     int number = 0;
     for (const std::string& line : split_lines(read_file(root / file))) {
       ++number;

@@ -19,6 +19,12 @@ TEST(Text, FindsWhatATypingErrorMayHaveMeant) {
   EXPECT_TRUE(nearest_names("COLOUR", kKeys).empty());
 }
 
+TEST(Text, TheLastPartOfANameIsEnough) {
+  const std::vector<std::string> names = {"SOLVER.MAX_ITER", "classification/accuracy", "accuracy_of_all"};
+  EXPECT_EQ(nearest_names("max_iter", names), std::vector<std::string>{"SOLVER.MAX_ITER"});
+  EXPECT_EQ(nearest_names("accuracy", names), std::vector<std::string>{"classification/accuracy"});
+}
+
 TEST(Text, NearestComesFirstAndTheCountIsKept) {
   const std::vector<std::string> names = {"abcdxx", "abcdex", "abcdef"};
   EXPECT_EQ(nearest_names("abcdef", names, 2), (std::vector<std::string>{"abcdef", "abcdex"}));

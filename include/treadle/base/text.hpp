@@ -8,7 +8,7 @@
 namespace treadle {
 
 /// Up to `count` of `candidates` that a typing error may have turned into `word`, the nearest first: within a third of its length
-/// in insertions, deletions, substitutions and swaps of neighbours, letter case ignored.
+/// in edits (insert, delete, replace, swap neighbours), letter case ignored, or equal to `word` behind its last dot or slash.
 std::vector<std::string> nearest_names(std::string_view word, std::span<const std::string> candidates, std::size_t count = 3);
 
 /// ` (did you mean "A" or "B"?)`, or nothing when no candidate is near.
