@@ -124,7 +124,7 @@ void Config::merge_from_list(const List& keys_and_values) {
     }
     const std::string& key = keys_and_values[i].as_string();
     if (const std::size_t equals = key.find('='); equals != std::string::npos && find_entry(next->root, key.substr(0, equals))) {
-      throw ConfigError(fmt::format("{}: the override {} has an equals sign; write {} {}", origin.to_string(), key,
+      throw ConfigError(fmt::format("{}: the override \"{}\" has an equals sign; write {} {}", origin.to_string(), key,
                                     key.substr(0, equals), key.substr(equals + 1)),
                         key.substr(0, equals));
     }

@@ -41,7 +41,7 @@ std::string advice(const Value& found, Type expected) {
 
 [[noreturn]] void throw_mismatch(const Value& found, const Entry& old, std::string_view key, const Origin& origin) {
   if (old.is_section && found.is(Type::null)) {
-    throw ConfigError(fmt::format("{}: {} is a section ({}), and nothing stands in it; are its keys indented?",
+    throw ConfigError(fmt::format("{}: {} is a section ({}), found null: are its keys indented?",
                                   origin.to_string(), key, old.origin.to_string()),
                       std::string(key));
   }

@@ -186,7 +186,7 @@ TEST(Distributed, WrongNumbersAreSaid) {
   const ProcessResult machine = run.run({"--num-machines", "2", "--machine-rank", "2", "--dist-url", "tcp://localhost:1"});
   EXPECT_EQ(machine.status, 1);
   EXPECT_TRUE(contains(machine.err, "--machine-rank is 2; a number from 0 to 1 is needed")) << machine.err;
-  EXPECT_TRUE(contains(run.run({"--num-processes", "0"}).err, "num_processes is 0"));
+  EXPECT_TRUE(contains(run.run({"--num-processes", "0"}).err, "--num-processes is 0"));
   EXPECT_TRUE(contains(run.run({"--num-machines", "2"}).err, "several machines need an address"));
   EXPECT_EQ(run.run({"--num-processes", "two"}).status, 2);
   EXPECT_EQ(run.run({"--dist-timeout", "0"}).status, 2);

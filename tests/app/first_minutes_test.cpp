@@ -1,6 +1,7 @@
 // Every row of the tables in docs/first_minutes.md is typed in a folder of its own, and what is said is compared with the page.
 #include <tests/support/markdown.hpp>
 #include <tests/support/process.hpp>
+#include <tests/support/source_folder.hpp>
 #include <tests/support/temporary_folder.hpp>
 #include <tests/support/tiny_fashion.hpp>
 #include <treadle/image/image.hpp>
@@ -23,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = TREADLE_SOURCE_DIR;
+const fs::path kRoot = source_folder();
 
 std::string page() { return read_text(kRoot / "docs/first_minutes.md"); }
 

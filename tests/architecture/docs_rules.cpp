@@ -51,7 +51,9 @@ std::vector<std::string> prose_lines(const fs::path& file) {
 
 std::vector<fs::path> documents(const Root& root) {
   std::vector<fs::path> files = files_below(root, "docs", {".md"});
-  if (fs::exists(root / "README.md")) files.emplace_back("README.md");
+  for (const char* file : {"README.md", "CONTRIBUTING.md"}) {
+    if (fs::exists(root / file)) files.emplace_back(file);
+  }
   return files;
 }
 

@@ -3,6 +3,9 @@
 
 #include "tests/support/source_folder.hpp"
 
+#include <regex>
+#include <string>
+
 /// `make docs` runs these alone.
 namespace treadle::architecture {
 namespace {
@@ -14,6 +17,118 @@ TEST(Docs, EveryRoomHasItsParagraph) { expect_none(undescribed_rooms(kRoot)); }
 TEST(Docs, EveryPieceOfCodeIsThatOfAnExample) { expect_none(code_of_no_example(kRoot)); }
 
 TEST(Docs, EveryConfigKeyExists) { expect_none(unknown_config_keys(kRoot)); }
+
+/// The names of Detectron2's engine, solver, checkpoint, config, comm and events, and of fvcore's checkpointer.
+TEST(Docs, WhoComesFromDetectron2FindsEveryName) {
+  const std::string page = read_file(kRoot / "docs/coming_from_detectron2.md");
+  for (const char* name : {"HookBase",
+                           "TrainerBase",
+                           "SimpleTrainer",
+                           "AMPTrainer",
+                           "DefaultTrainer",
+                           "DefaultPredictor",
+                           "default_setup",
+                           "default_writers",
+                           "default_argument_parser",
+                           "create_ddp_model",
+                           "auto_scale_workers",
+                           "launch",
+                           "_find_free_port",
+                           "_distributed_worker",
+                           "write_metrics",
+                           "reset_data_loader",
+                           "gather_metric_period",
+                           "zero_grad_before_forward",
+                           "async_write_metrics",
+                           "log_grad_scaler",
+                           "CallbackHook",
+                           "IterationTimer",
+                           "PeriodicWriter",
+                           "PeriodicCheckpointer",
+                           "BestCheckpointer",
+                           "LRScheduler",
+                           "AutogradProfiler",
+                           "TorchProfiler",
+                           "EvalHook",
+                           "PreciseBN",
+                           "TorchMemoryStats",
+                           "get_best_param_group_id",
+                           "build_optimizer",
+                           "build_lr_scheduler",
+                           "get_default_optimizer_params",
+                           "reduce_param_groups",
+                           "_expand_param_groups",
+                           "maybe_add_gradient_clipping",
+                           "_create_gradient_clipper",
+                           "_generate_optimizer_class_with_gradient_clipping",
+                           "GradientClipType",
+                           "WarmupParamScheduler",
+                           "LRMultiplier",
+                           "WarmupMultiStepLR",
+                           "WarmupCosineLR",
+                           "_get_warmup_factor_at_iter",
+                           "Checkpointer",
+                           "DetectionCheckpointer",
+                           "resume_or_load",
+                           "has_checkpoint",
+                           "get_checkpoint_file",
+                           "get_all_checkpoint_files",
+                           "tag_last_checkpoint",
+                           "max_to_keep",
+                           "align_and_update_state_dicts",
+                           "ModelCatalog",
+                           "get_cfg",
+                           "CfgNode",
+                           "merge_from_file",
+                           "merge_from_list",
+                           "merge_from_other_cfg",
+                           "defrost",
+                           "set_new_allowed",
+                           "register_deprecated_key",
+                           "register_renamed_key",
+                           "upgrade_config",
+                           "downgrade_config",
+                           "guess_version",
+                           "global_cfg",
+                           "set_global_cfg",
+                           "configurable",
+                           "LazyConfig",
+                           "LazyCall",
+                           "instantiate",
+                           "get_world_size",
+                           "get_rank",
+                           "get_local_rank",
+                           "get_local_size",
+                           "create_local_process_group",
+                           "get_local_process_group",
+                           "is_main_process",
+                           "synchronize",
+                           "_get_global_gloo_group",
+                           "all_gather",
+                           "gather",
+                           "shared_random_seed",
+                           "reduce_dict",
+                           "get_event_storage",
+                           "has_event_storage",
+                           "EventStorage",
+                           "EventWriter",
+                           "JSONWriter",
+                           "TensorboardXWriter",
+                           "CommonMetricPrinter",
+                           "HistoryBuffer",
+                           "setup_logger",
+                           "collect_env_info",
+                           "seed_all_rng",
+                           "DatasetEvaluator",
+                           "DatasetEvaluators",
+                           "inference_on_dataset",
+                           "inference_context",
+                           "print_csv_format",
+                           "verify_results",
+                           "flatten_results_dict"}) {
+    EXPECT_TRUE(std::regex_search(page, std::regex("\\b" + std::string(name) + "\\b"))) << name;
+  }
+}
 
 TEST(Docs, LinksAndNamedFilesExist) { expect_none(broken_references(kRoot)); }
 
