@@ -160,6 +160,15 @@ std::string unknown_example(const std::string& text) {
   return tested ? "" : "no test runs the example " + name;
 }
 
+/// Every test_ROOM has its folder.
+std::string unknown_test(const std::string& text) {
+  const std::regex test(R"(\btest_(\w+))");
+  for (std::sregex_iterator found(text.begin(), text.end(), test), end; found != end; ++found) {
+    if (!fs::exists(kRoot / "tests" / (*found)[1].str() / "CMakeLists.txt")) return "there is no test of " + (*found)[1].str();
+  }
+  return "";
+}
+
 std::string missing_script(const std::string& text) {
   return fs::exists(kRoot / word(text, 1)) ? "" : word(text, 1) + " does not exist";
 }
@@ -176,6 +185,8 @@ const std::vector<Exemption>& exemptions() {
       {R"(([A-Z_]+=\S+ )*make \w+)", "takes minutes, and tests run under one of these targets", unknown_target},
       {R"(build/release/examples/\w+)", "example.NAME types it", unknown_example},
       {R"(\.venv/bin/python examples/)", "example.NAME types it", missing_script},
+      {R"(cmake --build build/release --target )", "takes minutes", unknown_test},
+      {R"(build/release/tests/test_)", "a test by itself", unknown_test},
       {R"(srun .*treadle )", "needs SLURM; tests/launch plays its environment", unknown_option},
       {R"(mpirun .*treadle )", "needs Open MPI; tests/launch plays its environment", unknown_option},
       {R"(treadle .*tcp://node)", "needs two machines; tests/launch plays them on one", unknown_option},
@@ -201,7 +212,7 @@ TEST(DocCommands, EveryLineIsTypedOrExempt) {
         EXPECT_EQ(unknown_option(line.text), "") << where(line);
         continue;
       }
-      const ProcessResult result = desk->type(Desk::small(line.text));
+      const ProcessResult result = desk->type(Desk::small(std::regex_replace(line.text, std::regex("^build/release/bin/"), "")));
       EXPECT_EQ(result.status, 0) << where(line) << "\n" << result.err;
       if (line.transcript) EXPECT_EQ(result.out, line.output) << where(line);
       ++typed;
