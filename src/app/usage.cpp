@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
+#include <regex>
 
 namespace treadle {
 namespace {
@@ -64,6 +66,15 @@ std::string missing_value(const CLI::Option& option) {
                      type.empty() || type == "TEXT" ? "" : ": " + type);
 }
 
+/// "--rows: Value 0 not in range 1 to 100", with numbers as people write them; empty for another text.
+std::string out_of_range(const std::string& text) {
+  static const std::regex pattern(R"(^(--[a-z-]+): Value (.+) not in range (\S+) to (\S+)$)");
+  std::smatch match;
+  if (!std::regex_match(text, match, pattern)) return "";
+  const auto number = [&](int index) { return fmt::format("{}", std::strtod(match[index].str().c_str(), nullptr)); };
+  return fmt::format("{} is {}; a number from {} to {} is needed", match[1].str(), match[2].str(), number(3), number(4));
+}
+
 }  // namespace
 
 std::string usage_problem(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
@@ -74,6 +85,7 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error, con
   const std::string behind_colon = text.substr(std::min(text.find(": ") + 2, text.size()));
   std::string problem = text;
   const CLI::Option* option = named_option(command, text);
+  if (const std::string range = out_of_range(text); !range.empty()) problem = range;
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
     problem = unexpected(command, behind_colon.substr(0, behind_colon.find(' ')));
   } else if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {

@@ -57,8 +57,22 @@ std::string command_of(std::string text) {
   return text;
 }
 
-std::vector<Line> lines_of_page(const fs::path& page) {
+/// Commands that stand as code in a cell of a table. A page of mistakes is typed by another test.
+std::vector<Line> lines_of_tables(const fs::path& page) {
   std::vector<Line> found;
+  if (page.filename() == "first_minutes.md") return found;
+  static const std::regex cell(R"(\| `((treadle|make|build/release/|\.venv/)[^`]*)` \|)");
+  int number = 0;
+  for (const std::string& text : lines_of(read_text(kRoot / page))) {
+    ++number;
+    std::smatch match;
+    if (text.starts_with("|") && std::regex_search(text, match, cell)) found.push_back({page, number, match[1], "", false});
+  }
+  return found;
+}
+
+std::vector<Line> lines_of_page(const fs::path& page) {
+  std::vector<Line> found = lines_of_tables(page);
   for (const CodeBlock& block : code_blocks(read_text(kRoot / page))) {
     int number = block.line - 1;
     for (const std::string& text : lines_of(block.code)) {
@@ -74,6 +88,7 @@ std::vector<Line> lines_of_page(const fs::path& page) {
       }
     }
   }
+  std::stable_sort(found.begin(), found.end(), [](const Line& a, const Line& b) { return a.number < b.number; });
   return found;
 }
 
@@ -185,6 +200,8 @@ const std::vector<Exemption>& exemptions() {
       {R"(([A-Z_]+=\S+ )*make \w+)", "takes minutes, and tests run under one of these targets", unknown_target},
       {R"(build/release/examples/\w+)", "example.NAME types it", unknown_example},
       {R"(\.venv/bin/python examples/)", "example.NAME types it", missing_script},
+      {R"(cmake --install build/release --prefix )", "the test install types it",
+       [](const std::string&) { return std::string(); }},
       {R"(cmake --build build/release --target )", "takes minutes", unknown_test},
       {R"(build/release/tests/test_)", "a test by itself", unknown_test},
       {R"(srun .*treadle )", "needs SLURM; tests/launch plays its environment", unknown_option},
