@@ -41,8 +41,8 @@ std::string advice(const Value& found, Type expected) {
 
 [[noreturn]] void throw_mismatch(const Value& found, const Entry& old, std::string_view key, const Origin& origin) {
   if (old.is_section && found.is(Type::null)) {
-    throw ConfigError(fmt::format("{}: {} is a section ({}), found null: are its keys indented?",
-                                  origin.to_string(), key, old.origin.to_string()),
+    throw ConfigError(fmt::format("{}: {} is a section ({}), found null: are its keys indented?", origin.to_string(), key,
+                                  old.origin.to_string()),
                       std::string(key));
   }
   const std::string expected = old.is_section ? fmt::format("is a section ({})", old.origin.to_string())

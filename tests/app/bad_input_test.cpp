@@ -114,7 +114,8 @@ TEST_F(BadInput, DataIsSaidWithItsPlace) {
   expect(from("csv:label.csv:label:3"), {"label.csv:3", "\"label\"", "[0, 3)", "5"});
   expect(from("image_folder:none"), {"none\"", "classes"});
   expect(from("image_folder:bare"), {"bare/class\"", "no picture"});
-  expect({"TREADLE.CLASSIFIER.NUM_CLASSES", "9", "SOLVER.IMS_PER_BATCH", "256"}, {"TREADLE.CLASSIFIER.NUM_CLASSES is 9 (command line)", "has 10 classes"});
+  expect({"TREADLE.CLASSIFIER.NUM_CLASSES", "9", "SOLVER.IMS_PER_BATCH", "256"},
+         {"TREADLE.CLASSIFIER.NUM_CLASSES is 9 (command line)", "has 10 classes"});
 }
 
 TEST_F(BadInput, ADamagedPictureIsSaidOrLeftOut) {

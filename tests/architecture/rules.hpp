@@ -43,7 +43,8 @@ std::vector<Violation> machine_paths(const Root& root);
 /// below a heading that names the room in backticks, or a paragraph or list item that begins with the name in backticks.
 std::vector<Violation> undescribed_rooms(const Root& root);
 
-/// In README.md, CONTRIBUTING.md and docs/*.md every relative link, and every path of the repository in backticks, leads to something.
+/// In README.md, CONTRIBUTING.md and docs/*.md every relative link, and every path of the repository in backticks, leads to
+/// something.
 std::vector<Violation> broken_references(const Root& root);
 
 /// Every block of C++ in README.md and docs/*.md stands in a program of examples/, blanks and empty lines apart.

@@ -20,10 +20,11 @@ void validate(const EarlyStoppingOptions& options);
 
 /// Asks the run to stop when a metric has stopped improving: after `patience` recorded values in a row that do not better the
 /// best by more than `min_delta`. A value counts once, in the iteration it was recorded for or in the next, which is when
-/// SimpleTrainerOptions.async_write_metrics brings the losses. NaN and infinity are no improvement. Loop thread only; register it behind what records the
-/// metric. In a group the ranks that have the metric decide, which for an EvalHook is the main process. State: metric, mode,
-/// "best", "best_iter", "stalled", the values since the best, and "judged", the iteration of the newest value; a state of another metric or mode is forgotten with a warning. A
-/// run that is resumed after it was stopped stops again with the next value that is no improvement.
+/// SimpleTrainerOptions.async_write_metrics brings the losses. NaN and infinity are no improvement. Loop thread only; register it
+/// behind what records the metric. In a group the ranks that have the metric decide, which for an EvalHook is the main process.
+/// State: metric, mode, "best", "best_iter", "stalled", the values since the best, and "judged", the iteration of the newest
+/// value; a state of another metric or mode is forgotten with a warning. A run that is resumed after it was stopped stops again
+/// with the next value that is no improvement.
 class EarlyStopping final : public HookBase {
  public:
   explicit EarlyStopping(EarlyStoppingOptions options);
