@@ -126,7 +126,7 @@ void Config::merge_from_list(const List& keys_and_values) {
     if (const std::size_t equals = key.find('='); equals != std::string::npos && find_entry(next->root, key.substr(0, equals))) {
       throw ConfigError(fmt::format("{}: the override \"{}\" has an equals sign; write {} {}", origin.to_string(), key,
                                     key.substr(0, equals), key.substr(equals + 1)),
-                        key.substr(0, equals));
+                        key);
     }
     if (key.ends_with(".yaml") || key.ends_with(".yml")) {
       throw ConfigError(fmt::format("{}: {} stands where a key is expected; a config file is given by --config-file {}",
