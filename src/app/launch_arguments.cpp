@@ -35,6 +35,13 @@ Dict facts_of(const Config& config) {
   return facts;
 }
 
+/// Before anything is written: a rank that fails first ends the others in the middle of what they write.
+void require_divisible_batch(const Config& config, int ranks) {
+  const std::int64_t batch = config.get_int("SOLVER.IMS_PER_BATCH"), scaled_from = config.get_int("SOLVER.REFERENCE_WORLD_SIZE");
+  if ((scaled_from != 0 && scaled_from != ranks) || batch % ranks == 0) return;
+  config.fail("SOLVER.IMS_PER_BATCH", fmt::format("must be a multiple of the number of ranks, {}, found {}", ranks, batch));
+}
+
 /// `launch`, with what is wrong with its options in the words of the command line.
 int launch_as_told(const RankMain& main, const LaunchOptions& options) {
   try {
@@ -68,6 +75,7 @@ std::string launch_words(const DefaultArguments& arguments) {
 int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool write_config, const RankMain& main) {
   const auto on_rank = [&](const std::shared_ptr<Group>& group) {
     require_agreement(*group, "config", facts_of(config));
+    if (write_config) require_divisible_batch(config, group->get_world_size());
     // Who writes the config trains; an evaluation may look into the folder of a run that goes on.
     std::optional<RunLock> lock;
     if (write_config && group->is_main_process()) lock.emplace(config.get_string("OUTPUT_DIR"));

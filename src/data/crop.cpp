@@ -97,7 +97,9 @@ namespace {
 
 /// A length of one side of the part, of an image whose side has `whole` pixels; `u` is drawn from [0, 1).
 std::int64_t part_of(std::int64_t whole, const RandomPartOptions& options, std::size_t side, double u) {
-  const auto pixels = [](double length) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(length + 0.5)); };
+  const auto pixels = [](double length) {
+    return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(length + 0.5)));
+  };
   const auto at_most_whole = [&](double size) { return std::min(whole, static_cast<std::int64_t>(size)); };
   switch (options.kind) {
     case PartSize::relative:
