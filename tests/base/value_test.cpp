@@ -97,7 +97,7 @@ TEST(Value, HoldsEachTypeAndSaysWhich) {
 }
 
 TEST(Value, IntegersBeyondTheRangeAreRefused) {
-  EXPECT_THROW(Value(std::numeric_limits<std::uint64_t>::max()), Error);
+  EXPECT_THROW(Value made(std::numeric_limits<std::uint64_t>::max()), Error);
   EXPECT_EQ(Value(std::numeric_limits<std::int64_t>::min()).as_int(), std::numeric_limits<std::int64_t>::min());
 }
 

@@ -213,7 +213,7 @@ TEST(Image, TakesOnlyPictures) {
   EXPECT_THROW(Image(at::zeros({2, 2, 2}, at::kByte)), FormatError);
   EXPECT_THROW(Image(at::zeros({2, 2}, at::kByte)), FormatError);
   EXPECT_THROW(Image(at::zeros({2, 2, 3})), FormatError);
-  EXPECT_THROW(Image(at::Tensor()), FormatError);
+  EXPECT_THROW(Image{at::Tensor()}, FormatError);
   EXPECT_THROW(encode_png(Image()), FormatError);
   const Image strided(at::arange(12).to(at::kByte).view({3, 2, 2}).permute({1, 2, 0}));
   EXPECT_TRUE(strided.pixels().is_contiguous());

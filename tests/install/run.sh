@@ -39,6 +39,18 @@ echo 'install: a LibTorch that is not there'
 "${configure[@]}" -S "$here/installed" -B "$work/wrong" -DCMAKE_PREFIX_PATH="$work/prefix" -DTORCH_PREFIX=/nowhere >"$work/log" 2>&1 && exit 1
 expect 'none is in "/nowhere"' "$work/log"
 
+# Static or shared, nothing may need the build folder any more, and the prefix may be moved.
+runpaths() {
+  local file
+  for file in "$work/prefix/bin/treadle" "$work"/prefix/lib*/libtreadle_*.so "$work"/prefix/lib*/*/libtreadle_*.so; do
+    [[ ! -e $file ]] || readelf -d "$file" | grep PATH
+  done
+}
+step 'the runpaths' runpaths
+grep -F "$build" "$work/log" && echo 'install: a runpath names the build folder' && exit 1
+step 'a moved prefix' mv "$work/prefix" "$work/moved"
+step 'the command in it' "$work/moved/bin/treadle" --help
+
 step 'add_subdirectory' "${configure[@]}" -S "$here/subdirectory" -B "$work/subdirectory" -DTREADLE_FOLDER="$source" -DTORCH_PREFIX="$torch"
 step 'a program on one room' cmake --build "$work/subdirectory" --target program --parallel 2
 step 'that program' "$work/subdirectory/program" "$work/picture.png"

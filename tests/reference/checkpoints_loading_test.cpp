@@ -84,10 +84,10 @@ class CaseModule : public torch::nn::Module {
       bool parameter = false;
       at::Tensor tensor;
       for (const auto& named : treadle::named_parameters(*this)) {
-        if (named.name == alias[1]) tensor = named.tensor, parameter = true;
+        if (named.name == alias[1].get<std::string>()) tensor = named.tensor, parameter = true;
       }
       for (const auto& named : treadle::named_buffers(*this)) {
-        if (named.name == alias[1]) tensor = named.tensor;
+        if (named.name == alias[1].get<std::string>()) tensor = named.tensor;
       }
       add(alias[0], tensor, parameter);
     }
@@ -135,7 +135,7 @@ std::vector<std::string> state_differences(const torch::nn::Module& module, cons
   if (state.size() != expected.size()) differences.push_back("another number of entries");
   for (const auto& entry : expected) {
     const Value* found = state.find(entry[0].get<std::string>());
-    if (!found || content_sha256(found->as_tensor()) != entry[2]) differences.push_back(entry[0]);
+    if (!found || content_sha256(found->as_tensor()) != entry[2].get<std::string>()) differences.push_back(entry[0]);
   }
   return differences;
 }
@@ -237,7 +237,7 @@ TEST(CheckpointsReference, Caffe2NamesAreTranslatedAlike) {
       auto shape = test["input"]["each_alone_with_shape"].get<std::vector<std::int64_t>>();
       RenamedState renamed = convert_caffe2_state({{expected[0].get<std::string>(), at::full(shape, 1.f)}});
       ASSERT_EQ(renamed.state.size(), 1u);
-      EXPECT_EQ(renamed.state.begin()->key.string(), expected[1]);
+      EXPECT_EQ(renamed.state.begin()->key.string(), expected[1].get<std::string>());
       EXPECT_EQ(renamed.state.begin()->value.as_tensor().sizes().vec(), expected[2].get<std::vector<std::int64_t>>());
       ++count;
     }
@@ -252,8 +252,8 @@ TEST(CheckpointsReference, KeysAreReportedAlike) {
     for (const auto& [head, tails] : group_keys(keys)) groups.push_back({head, tails});
     EXPECT_EQ(groups, test["expect"]["groups"]);
     EXPECT_EQ(describe_groups(keys), test["expect"]["strs"].get<std::vector<std::string>>());
-    EXPECT_EQ(missing_keys_message(keys), test["expect"]["missing"]);
-    EXPECT_EQ(unexpected_keys_message(keys), test["expect"]["unexpected"]);
+    EXPECT_EQ(missing_keys_message(keys), test["expect"]["missing"].get<std::string>());
+    EXPECT_EQ(unexpected_keys_message(keys), test["expect"]["unexpected"].get<std::string>());
   }
   for (const auto& test : cases_of("strip_prefix")) {
     Dict state;
@@ -297,7 +297,7 @@ TEST(CheckpointsReference, TheModelOfATrainersCheckpointIsThatOfItsResumedRun) {
     const Dict& model = file.as_dict().at("model").as_dict();
     ASSERT_EQ(model.size(), test["expect"]["model"].size());
     for (const auto& entry : test["expect"]["model"]) {
-      EXPECT_EQ(content_sha256(model.at(entry[0].get<std::string>()).as_tensor()), entry[2]);
+      EXPECT_EQ(content_sha256(model.at(entry[0].get<std::string>()).as_tensor()), entry[2].get<std::string>());
     }
     EXPECT_EQ(file.as_dict().at("iteration").as_int(), test["expect"]["iter"].get<std::int64_t>());
     std::cout << "  " << test["id"] << ": the schedule after the resume is left to the tests of the trainer\n";

@@ -186,7 +186,8 @@ void TreeComparison::scalar(const Value& value, const ordered_json& tree, const 
   if (type == "bytes" || type == "bytearray") {
     if (!value.is(Value::Type::bytes)) return check(false);
     const std::string& data = value.as_bytes().data;
-    return check(data.size() == tree["n"].get<std::size_t>() && sha256(data.data(), data.size()) == tree["sha256"]);
+    return check(data.size() == tree["n"].get<std::size_t>() &&
+                 sha256(data.data(), data.size()) == tree["sha256"].get<std::string>());
   }
   if (type == "complex") {
     return check(value.is(Value::Type::tuple) && same_number(value.as_tuple()[0].as_double(), as_double(tree["v"][0])) &&

@@ -172,7 +172,7 @@ std::size_t warnings_of(const Json& expect) {
 
 std::vector<std::string> files_once(const Json& chain) {
   std::vector<std::string> files;
-  for (const Json& file : chain) {
+  for (const auto& file : chain.get<std::vector<std::string>>()) {
     if (files.empty() || files.back() != file) files.push_back(file);
   }
   return files;

@@ -67,7 +67,7 @@ TEST(ReferenceHooks, FlattenResultsDict) {
     const auto flat = flatten_results_dict(to_value(input.at("results")).as_dict());
     ASSERT_EQ(flat.size(), expect.size());
     for (std::size_t i = 0; i < flat.size(); ++i) {
-      EXPECT_EQ(flat[i].first, expect[i][0]);
+      EXPECT_EQ(flat[i].first, expect[i][0].get<std::string>());
       EXPECT_EQ(flat[i].second, reference_double(expect[i][1]));
     }
   });

@@ -75,7 +75,7 @@ void expect_indices(const std::vector<std::int64_t>& found, const Json& expected
   EXPECT_TRUE(std::equal(tail.rbegin(), tail.rend(), found.rbegin()));
   Sha256 hash;
   hash.update(found.data(), found.size() * sizeof(std::int64_t));
-  EXPECT_EQ(hash.hex(), expected["sha256_i64le"]);
+  EXPECT_EQ(hash.hex(), expected["sha256_i64le"].get<std::string>());
 }
 
 std::size_t length(const Json& expected) {
@@ -153,7 +153,7 @@ void long_rand(const Json& input, const Json& expect) {
   EXPECT_TRUE(std::equal(tail.rbegin(), tail.rend(), found.rbegin()));
   Sha256 hash;
   hash.update(found.data(), found.size() * sizeof(float));
-  EXPECT_EQ(hash.hex(), expect["sha256_f32le"]);
+  EXPECT_EQ(hash.hex(), expect["sha256_f32le"].get<std::string>());
 }
 
 /// The largest permutations fill gigabytes, and hashing them would take most of the time of this test: TREADLE_LARGE=1 asks for
