@@ -47,6 +47,7 @@ TRIALS = [
     Trial("stopped anywhere and resumed, everything on", "defaults", "EverythingOn.Stopped*", "TRIALS", "stops", 5),
     Trial("kill -9 of a training run, resumed", "app_kill", count="TRIALS", unit="kills", batch=5),
     Trial("a rank or the launcher killed or stopped", "launch_trials", count="TRIALS", unit="kills", batch=5),
+    Trial("the same while three ranks train, resumed", "app_distributed_trials", count="TRIALS", unit="kills", batch=6),
 ]
 
 

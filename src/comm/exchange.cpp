@@ -221,7 +221,8 @@ std::string Exchange::whereabouts(const Round& round) {
       }
     }
   } catch (const std::exception& error) {
-    return fmt::format("the connection failed, and nobody can tell why: {}", cause_of(error));
+    return fmt::format("the connection failed, and so did the store at {}: {}, which keeps it, has ended or was stopped ({})",
+                       store_->address(), options_.store_keeper, cause_of(error));
   }
   return problems.empty() ? "the connection failed" : fmt::format("{}", fmt::join(problems, "; "));
 }

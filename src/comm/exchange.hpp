@@ -22,6 +22,7 @@ struct ExchangeOptions {
   int rank = 0;
   int world_size = 1;
   std::chrono::milliseconds timeout{};
+  std::string store_keeper{};
   std::string address{};
   bool check_order = false;
 };

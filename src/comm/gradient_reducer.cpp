@@ -3,6 +3,7 @@
 #include <comm/reducer.hpp>
 #include <comm/value_codec.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/log.hpp>
 #include <treadle/base/text.hpp>
 #include <treadle/comm/gradient_reducer.hpp>
 
@@ -99,6 +100,24 @@ ProcessGroupPointer make_process_group(const Link::Impl& link, const ExchangeOpt
   return group;
 }
 
+#ifdef TREADLE_HAS_NCCL
+/// A backend that nobody has ended warns of it. In a broken group an orderly end would wait for ranks that are gone.
+template <class Backend>
+void end_nccl(Backend& backend, bool is_broken) noexcept {
+  if constexpr (requires { backend.shutdown(), backend.abort(); }) {
+    try {
+      if (is_broken) {
+        backend.abort();
+      } else {
+        backend.shutdown();
+      }
+    } catch (const std::exception& error) {
+      log_warning(fmt::format("NCCL did not end well: {}", cause_of(error)));
+    }
+  }
+}
+#endif
+
 /// What must be the same on all ranks, for them to compare.
 Dict layout_of(const std::vector<NamedTensor>& parameters, const GradientOptions& options) {
   Dict layout;
@@ -156,6 +175,13 @@ class C10dReducer final : public GradientReducer {
     group_ = make_process_group(*link_->impl(), exchange_->options(), parameters_.front().tensor.device());
     construct(options);
   }
+
+#ifdef TREADLE_HAS_NCCL
+  ~C10dReducer() override {
+    reducer_.reset();
+    if (parameters_.front().tensor.is_cuda()) end_nccl(*group_->getBackend(c10::kCUDA), exchange_->is_broken());
+  }
+#endif
 
   void prepare(const std::vector<at::Tensor>& outputs) override {
     exchange_->require_sound(Call::backward);

@@ -206,12 +206,13 @@ class ProcessGroup final : public Group {
                                   .rank = place.rank,
                                   .world_size = place.world_size,
                                   .timeout = options_.timeout,
+                                  .store_keeper = options_.store_keeper,
                                   .address = options_.address.empty() && one_machine ? "127.0.0.1" : options_.address,
                                   .check_order = options_.check_order});
     } catch (const CommError&) {
       throw;
     } catch (const std::exception& error) {
-      throw CommError(error.what(), options_.rank, again ? "rebuild" : name_of(Call::connect));
+      throw CommError(cause_of(error), options_.rank, again ? "rebuild" : name_of(Call::connect));
     }
     rank_ = place.rank;
     world_size_ = place.world_size;
@@ -325,6 +326,7 @@ void validate(const ConnectOptions& options) {
   require(options.rebuild_wait.count() >= 0, "rebuild_wait", "at least 0");
   require(options.world_size == 1 || options.port != 0 || !options.file.empty(), "port",
           "given, unless the ranks meet in a file");
+  require(!options.name.empty(), "name", "not empty");
 }
 
 std::shared_ptr<Group> connect_group(const ConnectOptions& options) {
@@ -337,7 +339,7 @@ std::shared_ptr<Group> connect_group(const ConnectOptions& options) {
   } catch (const std::exception& error) {
     throw CommError(error.what(), options.rank, name_of(Call::connect));
   }
-  return std::make_shared<ProcessGroup>(std::move(store), options, "group");
+  return std::make_shared<ProcessGroup>(std::move(store), options, options.name);
 }
 
 }  // namespace treadle

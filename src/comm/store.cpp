@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <future>
@@ -68,7 +69,9 @@ void wait_for_listener(const std::string& host, std::uint16_t port, Milliseconds
     } else {
       int error = ECONNREFUSED;
       for (const addrinfo* address = found; address != nullptr && error != 0; address = address->ai_next) {
-        error = knock(*address, std::chrono::duration_cast<Milliseconds>(deadline - Clock::now()));
+        // A negative limit would be none.
+        const auto left = std::chrono::duration_cast<Milliseconds>(deadline - Clock::now());
+        error = knock(*address, std::max(left, Milliseconds(0)));
       }
       ::freeaddrinfo(found);
       if (error == 0) return;

@@ -1,3 +1,4 @@
+#include <base/exception_text.hpp>
 #include <launch/distributed_worker.hpp>
 #include <launch/meeting_point.hpp>
 #include <treadle/base/device.hpp>
@@ -10,12 +11,18 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <fmt/format.h>
 #include <unistd.h>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
+#include <vector>
 
 namespace treadle {
 namespace {
+
+/// How long a failed rank 0 keeps the store open for the others to tell who is missing.
+constexpr std::chrono::seconds kAfterFailure{3};
 
 std::shared_ptr<Group> join(const WorkerPlace& place) {
   ConnectOptions options;
@@ -25,6 +32,9 @@ std::shared_ptr<Group> join(const WorkerPlace& place) {
   options.local_size = place.local_size;
   options.generation = place.generation;
   options.timeout = place.timeout;
+  // A start does not meet what the groups of the start before have left in the store, rebuilt ones among them.
+  options.name = fmt::format("start-{}", place.generation);
+  options.store_keeper = place.store_keeper;
   if (place.url.kind == DistUrl::Kind::file) {
     options.file = place.url.file;
   } else {
@@ -76,34 +86,71 @@ DistUrl address_of(const StartedRank& started, const LaunchOptions& options) {
 /// The store of a run that has no launcher of ours: rank 0 keeps it open until all ranks have come to their end.
 class SharedStore {
  public:
-  SharedStore(const WorkerPlace& place, bool runs) : place_(place), serves_(!runs && place.rank == 0) {
-    if (place.url.kind == DistUrl::Kind::file) return;
-    if (serves_) {
+  SharedStore(const WorkerPlace& place, const StartedRank& started)
+      : place_(place), serves_(place.rank == 0 && (!started.store_runs || in_file())) {
+    if (in_file()) {
+      open_file();
+    } else if (serves_) {
       HeldPort port = hold_port(place.url, place.world_size > place.local_size ? 2 : 1);
       store_ = serve_store(port, place.url, place.timeout);
     } else {
-      store_ = reach_store(place.url, place.timeout, place.rank,
-                           [](Clock::time_point until) { std::this_thread::sleep_until(until); });
+      store_ = reach_store(place.url, place.timeout, place.rank, sleep);
     }
+    store_->setTimeout(place.timeout);
+    if (!started.run.empty()) compare_runs(started);
   }
+  ~SharedStore() {
+    std::error_code ignored;
+    if (in_file() && serves_) std::filesystem::remove(place_.url.file, ignored);
+  }
+  SharedStore(const SharedStore&) = delete;
+  SharedStore& operator=(const SharedStore&) = delete;
 
-  /// To be called when `main` has returned.
-  void leave() {
-    if (!store_) return;
+  /// To be called when this rank has come to its end. On the one that serves the store it waits for the others, up to `patience`.
+  void leave(std::chrono::milliseconds patience) {
     const std::string key = fmt::format("treadle/launch/left/{}", place_.generation);
     try {
       std::int64_t left = store_->add(key, 1);
-      const auto deadline = Clock::now() + place_.timeout;
+      const auto deadline = Clock::now() + patience;
       while (serves_ && left < place_.world_size && Clock::now() < deadline) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        sleep(Clock::now() + std::chrono::milliseconds(20));
         left = store_->add(key, 0);
       }
-    } catch (const c10::Error&) {
+    } catch (const std::exception&) {
       // Rank 0 has ended: nobody needs the store any more.
     }
   }
 
  private:
+  static void sleep(Clock::time_point until) { std::this_thread::sleep_until(until); }
+  bool in_file() const { return place_.url.kind == DistUrl::Kind::file; }
+
+  void open_file() {
+    // A later start goes on with the file of the first.
+    if (serves_ && place_.generation == 0) make_meeting_file(place_.url.file);
+    const auto deadline = Clock::now() + place_.timeout;
+    while (!serves_ && !std::filesystem::exists(place_.url.file) && Clock::now() < deadline)
+      sleep(Clock::now() + std::chrono::milliseconds(20));
+    if (!serves_ && !std::filesystem::exists(place_.url.file)) {
+      throw CommError(fmt::format("rank 0 did not make the file \"{}\" within {} s", place_.url.file.string(),
+                                  std::chrono::duration<double>(place_.timeout).count()),
+                      place_.rank, "join");
+    }
+    store_ = c10::make_intrusive<c10d::FileStore>(place_.url.file.string(), -1);
+  }
+
+  /// Ranks of another run that were told to meet at the same place would be taken for those of this one.
+  void compare_runs(const StartedRank& started) {
+    constexpr const char* key = "treadle/launch/run";
+    if (serves_) store_->set(key, std::vector<std::uint8_t>(started.run.begin(), started.run.end()));
+    const std::vector<std::uint8_t> bytes = store_->get(key);
+    const std::string there(bytes.begin(), bytes.end());
+    if (there == started.run) return;
+    throw CommError(fmt::format("another run meets at {}: {} there, {} here; choose another --dist-url", to_string(place_.url),
+                                there, started.run),
+                    place_.rank, "join");
+  }
+
   const WorkerPlace& place_;
   bool serves_;
   c10::intrusive_ptr<c10d::Store> store_;
@@ -131,11 +178,19 @@ int run_started_rank(const RankMain& main, const StartedRank& started, const Lau
                     .timeout = options.timeout};
   if (started.rank != 0) echo_warnings(STDOUT_FILENO, fmt::format("[rank {}] ", started.rank));
   place.url = address_of(started, options);
-  SharedStore store(place, started.store_runs);
+  place.store_keeper = started.store_runs ? started.by : "rank 0";
+  SharedStore store(place, started);
   std::shared_ptr<Group> group;
-  const int status = distributed_worker(main, place, group);
-  store.leave();
-  return status;
+  try {
+    const int status = distributed_worker(main, place, group);
+    store.leave(place.timeout);
+    return status;
+  } catch (...) {
+    // The others hear why at once, and find the store open while they look for those who are missing.
+    if (group) group->mark_broken(exception_text(std::current_exception()));
+    store.leave(std::min<std::chrono::milliseconds>(place.timeout, kAfterFailure));
+    throw;
+  }
 }
 
 }  // namespace treadle

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 
 namespace treadle {
 
@@ -15,7 +16,8 @@ struct WorkerPlace {
   int local_rank = 0;
   int local_size = 1;
   std::int64_t generation = 0;
-  DistUrl url{};  ///< of a store that is served, or a file
+  DistUrl url{};               ///< of a store that is served, or a file
+  std::string store_keeper{};  ///< whose process serves it
   std::chrono::milliseconds timeout{};
 };
 

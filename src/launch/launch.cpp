@@ -105,6 +105,7 @@ int run_rank(const Run& run, int local_rank, std::int64_t generation) {
                             .local_size = run.options.num_processes,
                             .generation = generation,
                             .url = run.meeting_point.url(),
+                            .store_keeper = "the launcher of machine 0",
                             .timeout = run.options.timeout};
     report.status = distributed_worker(run.main, place, group);
   } catch (...) {
@@ -233,7 +234,10 @@ int launch(const RankMain& main, const LaunchOptions& options) {
   const auto started = started_rank();
   if (started && started->world_size > 1) {
     check_started(*started, options);
-    if (options.num_processes == 1 && options.num_machines == 1) return run_started_rank(main, *started, options);
+    if (options.num_processes == 1 && options.num_machines == 1) {
+      const QuietConnections quiet;
+      return run_started_rank(main, *started, options);
+    }
   }
   if (options.num_processes == 1 && options.num_machines == 1 && options.max_restarts == 0)
     return main(make_single_process_group());

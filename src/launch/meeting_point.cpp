@@ -35,8 +35,9 @@ DistUrl meeting_url(const LaunchOptions& options) {
   return url;
 }
 
-/// Two runs that meet in one file hang or mix, so machine 0 makes it.
-void make_file(const std::filesystem::path& file) {
+}  // namespace
+
+void make_meeting_file(const std::filesystem::path& file) {
   const Descriptor made(open(file.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (made.get() < 0) {
     throw IoError("make the file where the processes meet,", file, errno,
@@ -44,12 +45,10 @@ void make_file(const std::filesystem::path& file) {
   }
 }
 
-}  // namespace
-
 MeetingPoint::MeetingPoint(const LaunchOptions& options) : options_(options), url_(meeting_url(options)) {
   if (options.machine_rank != 0) return;
   if (url_.kind == DistUrl::Kind::file) {
-    make_file(url_.file);
+    make_meeting_file(url_.file);
     owns_file_ = true;
   } else {
     port_.emplace(hold_port(url_, options.num_machines));

@@ -18,6 +18,8 @@ using Wait = std::function<void(Clock::time_point)>;
 /// Holds the port of `url` when this machine serves the store there; `num_machines` is that of the run. A name of this machine
 /// that means the loopback here, as Debian's hosts file has it, stands for all of its addresses.
 HeldPort hold_port(const DistUrl& url, int num_machines);
+/// Makes the file in which the processes of a run meet. Two runs in one file hang or mix, so one that exists is an IoError.
+void make_meeting_file(const std::filesystem::path& file);
 /// The store behind a held port. It starts threads.
 c10::intrusive_ptr<c10d::Store> serve_store(HeldPort& port, const DistUrl& url, std::chrono::milliseconds timeout);
 /// A store that another process serves: waits until something listens there. Throws CommError that shows `url` and why it could

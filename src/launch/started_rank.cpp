@@ -23,9 +23,10 @@ class Variables {
     if (!value) throw ConfigError(fmt::format("{} started this process, but {} is not in its environment", by_, name), name);
     return *value;
   }
-  int number(const std::string& name, int least, int limit) const {
+  template <class T = int>
+  T number(const std::string& name, T least, T limit) const {
     const std::string value = text(name);
-    int result = 0;
+    T result = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), result);
     if (error != std::errc() || end != value.data() + value.size() || result < least || result >= limit) {
       throw ConfigError(fmt::format("{} left {}=\"{}\" in the environment; a number from {} to {} is needed", by_, name, value,
@@ -36,6 +37,7 @@ class Variables {
   }
   int number_or(const std::string& name, int otherwise) const { return read_(name) ? number(name, 0, kLimit) : otherwise; }
   bool has(const std::string& name) const { return read_(name).has_value(); }
+  std::string text_or(const std::string& name, const std::string& otherwise) const { return read_(name).value_or(otherwise); }
   /// From MASTER_ADDR and MASTER_PORT; empty without them.
   std::string master() const {
     if (!has("MASTER_ADDR") || !has("MASTER_PORT")) return {};
@@ -62,6 +64,8 @@ StartedRank by_torchrun(const Variables& variables) {
   started.dist_url = variables.master();
   started.store_runs = variables.has("TORCHELASTIC_USE_AGENT_STORE") && variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   started.generation = variables.number_or("TORCHELASTIC_RESTART_COUNT", 0);
+  // The name that is given to every run without one tells nothing.
+  if (const std::string run = variables.text_or("TORCHELASTIC_RUN_ID", "none"); run != "none") started.run = "torchrun " + run;
   return started;
 }
 
@@ -109,13 +113,20 @@ StartedRank by_srun(const Variables& variables) {
   }
   started.local_rank = variables.number("SLURM_LOCALID", 0, started.local_size);
   started.dist_url = variables.master();
+  // Steps that are not numbered one after the other, as that of an interactive shell, have numbers near 2^32.
+  constexpr auto limit = std::numeric_limits<std::int64_t>::max();
+  const auto step = variables.has("SLURM_STEP_ID") ? variables.number<std::int64_t>("SLURM_STEP_ID", 0, limit) : 0;
   if (started.dist_url.empty()) {
-    // Below the ports that the system hands out by itself, and the same on all nodes.
-    constexpr int first_port = 15000, ports = 15000;
-    const int job = variables.number("SLURM_JOB_ID", 0, std::numeric_limits<int>::max());
-    const int port = first_port + (job + variables.number_or("SLURM_STEP_ID", 0)) % ports;
+    // Below the ports that the system hands out by itself, and the same on all nodes. A step is far from those of the next jobs,
+    // which may run on the same node.
+    constexpr std::int64_t first_port = 15000, ports = 15000, between_steps = 1009;
+    const auto job = variables.number<std::int64_t>("SLURM_JOB_ID", 0, limit);
+    const std::int64_t port = first_port + (job % ports + step % ports * between_steps) % ports;
     started.dist_url = fmt::format("tcp://{}:{}", first_host(variables.text("SLURM_STEP_NODELIST")), port);
   }
+  // The parts of a heterogeneous job have numbers of their own.
+  if (variables.has("SLURM_JOB_ID") && !variables.has("SLURM_HET_SIZE"))
+    started.run = fmt::format("step {}.{}", variables.text("SLURM_JOB_ID"), step);
   return started;
 }
 
@@ -126,6 +137,7 @@ StartedRank by_mpirun(const Variables& variables) {
   started.local_size = variables.number("OMPI_COMM_WORLD_LOCAL_SIZE", 1, started.world_size + 1);
   started.local_rank = variables.number("OMPI_COMM_WORLD_LOCAL_RANK", 0, started.local_size);
   started.dist_url = variables.master();
+  if (variables.has("PMIX_NAMESPACE")) started.run = "mpirun " + variables.text("PMIX_NAMESPACE");
   return started;
 }
 
@@ -138,9 +150,10 @@ std::optional<std::string> read_environment(const std::string& name) {
 
 std::optional<StartedRank> started_rank(const EnvironmentReader& environment) {
   if (environment("RANK") && environment("WORLD_SIZE")) return by_torchrun({environment, "torchrun"});
+  // In a job of Slurm mpirun has srun start its daemons, whose environment the ranks inherit.
+  if (environment("OMPI_COMM_WORLD_RANK")) return by_mpirun({environment, "mpirun"});
   // A batch script has SLURM_PROCID too; only srun counts the tasks of a step.
   if (environment("SLURM_PROCID") && environment("SLURM_STEP_NUM_TASKS")) return by_srun({environment, "srun"});
-  if (environment("OMPI_COMM_WORLD_RANK")) return by_mpirun({environment, "mpirun"});
   return std::nullopt;
 }
 

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <map>
+#include <set>
 #include <thread>
 
 namespace treadle {
@@ -141,19 +142,71 @@ TEST(StartedRank, OfSrun) {
                                                   {"SLURM_STEP_ID", "1"},
                                                   {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"},
                                                   {"SLURM_STEP_NODELIST", "node[03-05,9],login"}};
-  // 15000 + (4000123 + 1) mod 15000
-  expect_place(started_rank(reader(variables)), "srun", {5, 7, 1, 2}, "tcp://node03:25124");
+  // 15000 + (4000123 + 1009) mod 15000
+  expect_place(started_rank(reader(variables)), "srun", {5, 7, 1, 2}, "tcp://node03:26132");
+  EXPECT_EQ(started_rank(reader(variables))->run, "step 4000123.1");
   variables["SLURM_NODEID"] = "3";
   variables["SLURM_LOCALID"] = "0";
   variables["SLURM_STEP_NODELIST"] = "gpu7,gpu9";
-  expect_place(started_rank(reader(variables)), "srun", {5, 7, 0, 1}, "tcp://gpu7:25124");
+  expect_place(started_rank(reader(variables)), "srun", {5, 7, 0, 1}, "tcp://gpu7:26132");
   variables["SLURM_STEP_NODELIST"] = "rack[1-2]-cpu";
   variables["MASTER_ADDR"] = "fe80::1";
-  expect_place(started_rank(reader(variables)), "srun", {5, 7, 0, 1}, "tcp://rack1-cpu:25124");
+  expect_place(started_rank(reader(variables)), "srun", {5, 7, 0, 1}, "tcp://rack1-cpu:26132");
   variables["MASTER_PORT"] = "77";
   expect_place(started_rank(reader(variables)), "srun", {5, 7, 0, 1}, "tcp://[fe80::1]:77");
   variables["SLURM_NODEID"] = "4";
   EXPECT_THROW(started_rank(reader(variables)), ConfigError);
+}
+
+TEST(StartedRank, StepsOfJobsThatFollowOneAnotherMeetAtDifferentPorts) {
+  std::set<std::string> places;
+  for (const char* job : {"100", "101", "102", "103"}) {
+    for (const char* step : {"0", "1", "2", "3"}) {
+      places.insert(started_rank(reader({{"SLURM_PROCID", "0"},
+                                         {"SLURM_STEP_NUM_TASKS", "2"},
+                                         {"SLURM_LOCALID", "0"},
+                                         {"SLURM_NODEID", "0"},
+                                         {"SLURM_JOB_ID", job},
+                                         {"SLURM_STEP_ID", step},
+                                         {"SLURM_STEP_TASKS_PER_NODE", "2"},
+                                         {"SLURM_STEP_NODELIST", "node1"}}))
+                        ->dist_url);
+    }
+  }
+  EXPECT_EQ(places.size(), 16u);
+}
+
+TEST(StartedRank, TheShellOfAnAllocationIsAlone) {
+  // As salloc with LaunchParameters=use_interactive_step leaves them.
+  const auto started = started_rank(reader({{"SLURM_PROCID", "0"},
+                                            {"SLURM_STEP_NUM_TASKS", "1"},
+                                            {"SLURM_LOCALID", "0"},
+                                            {"SLURM_NODEID", "0"},
+                                            {"SLURM_JOB_ID", "4294967295"},
+                                            {"SLURM_STEP_ID", "4294967290"},
+                                            {"SLURM_STEP_TASKS_PER_NODE", "1"},
+                                            {"SLURM_STEP_NODELIST", "node1"}}));
+  ASSERT_TRUE(started.has_value());
+  EXPECT_EQ(started->world_size, 1);
+}
+
+TEST(StartedRank, OfMpirunInAJobOfSlurm) {
+  // mpirun has srun start a daemon on each of two nodes; the ranks inherit what describes the step of the daemons.
+  const auto started = started_rank(reader({{"OMPI_COMM_WORLD_RANK", "2"},
+                                            {"OMPI_COMM_WORLD_SIZE", "3"},
+                                            {"OMPI_COMM_WORLD_LOCAL_RANK", "0"},
+                                            {"OMPI_COMM_WORLD_LOCAL_SIZE", "1"},
+                                            {"PMIX_NAMESPACE", "891420673"},
+                                            {"SLURM_PROCID", "1"},
+                                            {"SLURM_STEP_NUM_TASKS", "2"},
+                                            {"SLURM_LOCALID", "0"},
+                                            {"SLURM_NODEID", "1"},
+                                            {"SLURM_JOB_ID", "19"},
+                                            {"SLURM_STEP_ID", "0"},
+                                            {"SLURM_STEP_TASKS_PER_NODE", "1(x2)"},
+                                            {"SLURM_STEP_NODELIST", "n[1-2]"}}));
+  expect_place(started, "mpirun", {2, 3, 0, 1}, "");
+  EXPECT_EQ(started->run, "mpirun 891420673");
 }
 
 TEST(StartedRank, OfMpirun) {

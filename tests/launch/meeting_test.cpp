@@ -16,13 +16,15 @@ std::map<std::string, std::string> srun_variables(int rank, const std::string& j
           {"SLURM_NODEID", "0"},
           {"SLURM_STEP_TASKS_PER_NODE", "2"},
           {"SLURM_STEP_NODELIST", "localhost"},
-          {"SLURM_JOB_ID", job}};
+          {"SLURM_JOB_ID", job},
+          {"SLURM_STEP_ID", "0"}};
 }
-std::map<std::string, std::string> mpirun_variables(int rank) {
+std::map<std::string, std::string> mpirun_variables(int rank, const std::string& run = "1465909249") {
   return {{"OMPI_COMM_WORLD_RANK", std::to_string(rank)},
           {"OMPI_COMM_WORLD_SIZE", "2"},
           {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(rank)},
-          {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+          {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+          {"PMIX_NAMESPACE", run}};
 }
 
 TEST(StartedByOthers, RanksFindEachOtherAndNothingIsSpawned) {
@@ -47,6 +49,79 @@ TEST(StartedByOthers, RanksFindEachOtherAndNothingIsSpawned) {
                                         "rank 1/2 local 1/2 generation 0 heard 0 10 locally 0 10"}));
     EXPECT_TRUE(contains(other.out, "[rank 1] WARNING: worry of rank 1")) << other.out;
   }
+}
+
+std::unique_ptr<RunningProcess> start_by_mpirun(const Program& program, int rank, std::vector<std::string> words,
+                                                const std::string& run = "1465909249") {
+  return std::make_unique<RunningProcess>(Program::words(std::move(words)), program.environment(mpirun_variables(rank, run)));
+}
+
+TEST(StartedByOthers, TwoRunsMayMeetInOneFileOneAfterTheOther) {
+  const Program program;
+  const std::string meet = program.folder / "meet";
+  for (const std::string run : {"1", "2"}) {
+    const std::vector<std::string> words = {"--url", "file://" + meet, "exchange", program.file};
+    const auto second = start_by_mpirun(program, 1, words, run), first = start_by_mpirun(program, 0, words, run);
+    EXPECT_EQ(first->finish().status, 0) << first->out();
+    EXPECT_EQ(second->finish().status, 0) << second->out();
+    EXPECT_FALSE(std::filesystem::exists(meet));
+  }
+  EXPECT_EQ(notes(program.file).size(), 4u);
+}
+
+TEST(StartedByOthers, AFileThatIsThereIsNotMetIn) {
+  const Program program;
+  const std::string meet = program.folder / "meet";
+  write_text(meet, "");
+  const auto first = start_by_mpirun(program, 0, {"--url", "file://" + meet, "exchange", program.file});
+  EXPECT_EQ(first->finish().status, 1);
+  EXPECT_TRUE(contains(first->out(), "another run uses it, or was killed")) << first->out();
+  EXPECT_TRUE(std::filesystem::exists(meet));
+}
+
+TEST(StartedByOthers, ARankOfAnotherRunIsToldSo) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const std::vector<std::string> words = {"--url", url, "exchange", program.file};
+  const auto first = start_by_mpirun(program, 0, words, "7");
+  const auto stranger = start_by_mpirun(program, 1, words, "8");
+  EXPECT_EQ(stranger->finish().status, 1);
+  EXPECT_TRUE(contains(stranger->out(), "another run meets at " + url + ": mpirun 7 there, mpirun 8 here")) << stranger->out();
+  const auto second = start_by_mpirun(program, 1, words, "7");
+  EXPECT_EQ(first->finish().status, 0) << first->out();
+  EXPECT_EQ(second->finish().status, 0) << second->out();
+}
+
+TEST(StartedByOthers, OneThatKillsRankZeroNamesItThoughItKeptTheStore) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const std::vector<std::string> words = {"--url", url, "fail", "kill", "0"};
+  const auto second = start_by_mpirun(program, 1, words), first = start_by_mpirun(program, 0, words);
+  EXPECT_EQ(first->finish().status, 137);
+  const ProcessResult result = second->finish();
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "rank 0, which keeps it, has ended or was stopped")) << result.out;
+  EXPECT_FALSE(contains(result.err + result.out, "frame #")) << result.err;
+}
+
+TEST(StartedByOthers, TheErrorOfARankReachesTheOthers) {
+  for (const std::string failing : {"0", "1"}) {
+    const Program program;
+    const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+    const std::vector<std::string> words = {"--url", url, "fail", "exception", failing};
+    const auto second = start_by_mpirun(program, 1, words), first = start_by_mpirun(program, 0, words);
+    const std::string out = (failing == "0" ? second : first)->finish().out;
+    (failing == "0" ? first : second)->finish();
+    EXPECT_TRUE(contains(out, "rank " + failing + " gave up: the cat sat on the keyboard")) << out;
+  }
+}
+
+TEST(Launch, ARestartDoesNotMeetAGroupThatWasRebuilt) {
+  const Program program;
+  const ProcessResult result = program.run({"--processes", "2", "--restarts", "1", "rebuilds", program.file});
+  EXPECT_EQ(result.status, 0) << result.out << result.err;
+  EXPECT_EQ(notes(program.file), (std::vector<std::string>{"rank 0/2 local 0/2 generation 1 heard 0 10 locally 0 10",
+                                                           "rank 1/2 local 1/2 generation 1 heard 0 10 locally 0 10"}));
 }
 
 TEST(StartedByOthers, MpirunNeedsAnAddress) {

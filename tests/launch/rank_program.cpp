@@ -181,6 +181,12 @@ int act(const std::shared_ptr<Group>& group) {
     return exchange(*group);
   }
   if (action == "polite") return polite(*group);
+  if (action == "rebuilds") {  // and fails in the first start
+    if (group->generation() > 0) return exchange(*group);
+    group->rebuild();
+    group->synchronize();
+    throw FormatError("enough");
+  }
   if (action == "half_listens") {  // rank 1 does not care for SIGINT
     if (group->get_rank() == 1) signal(SIGINT, SIG_IGN);
     group->synchronize();

@@ -18,6 +18,9 @@ struct ConnectOptions {
   int local_size = 1;  ///< in [1, world_size]; the ranks of a machine follow one another
   /// How often the run was started anew. Ranks of different generations do not meet.
   std::int64_t generation = 0;
+  /// Ranks that give different names do not meet at a store. A new start of all ranks needs one of its own once `rebuild` was
+  /// called in the start before, which counts the generations on. Not empty.
+  std::string name = "group";
 
   /// The store in which ranks find each other: a c10d::TCPStore that another process serves (the launcher), which outlives the
   /// ranks.
@@ -25,6 +28,8 @@ struct ConnectOptions {
   std::uint16_t port = 0;
   /// Instead of host and port: a file that every rank can write, absent or empty before a run.
   std::filesystem::path file{};
+  /// Whose process serves the store, for errors that say that it is gone.
+  std::string store_keeper = "the launcher";
 
   /// The longest that any call waits for the other ranks, `connect_group` included; above 0.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
