@@ -27,6 +27,7 @@ using Messages = Exchange::Messages;
 /// How long a group that is destroyed waits for the other ranks to be done with it too: connections that are closed while
 /// another rank reads its last message would cut that message off.
 constexpr Milliseconds kFarewell{5000};
+constexpr Milliseconds kBetweenLooks{200};
 
 std::string_view view_of(const at::Tensor& bytes) {
   return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<std::size_t>(bytes.numel())};
@@ -243,7 +244,11 @@ class ProcessGroup final : public Group {
       for (int rank = 0; rank < world_size_; ++rank) keys.push_back(key(fmt::format("left/{}", rank)));
       const Milliseconds limit = std::min(kFarewell, options_.timeout);
       store_->set(keys[static_cast<std::size_t>(get_rank())], "", limit);
-      store_->wait(keys, limit);
+      const auto deadline = std::chrono::steady_clock::now() + limit;
+      while (std::chrono::steady_clock::now() < deadline && !store_->wait(keys, std::min(kBetweenLooks, limit)).empty()) {
+        // Who has broken the group does not come.
+        if (store_->find(key("broken"), limit)) return;
+      }
     } catch (const std::exception&) {
       // The store is gone, and so is whoever might wait.
     }
