@@ -1,8 +1,10 @@
 // Treadle's optimizers against LibTorch's in the same process, on one thread. The two take turns, and the medians over the turns
 // are compared, so that a busy machine slows both. A turn is one step ("step about", when the other has emptied the cache), or
-// several, as in a loop that does nothing else. Each comparison is a process of its own: what the allocator learned from the
-// tensors of another one changes LibTorch's time by a factor of two. Prints one line for each comparison; with an argument, only
-// those of optimizers whose line begins with it.
+// several, as in a loop that does nothing else. Each comparison is a process of its own, and says how its allocator treats large
+// tensors, because LibTorch's AdamW makes two temporary tensors for each parameter: `fresh` gives memory back at once, as happens
+// to a process that does nothing but step such an optimizer, so that each step begins with page faults; `kept` keeps it, as may
+// happen beside a large model. glibc decides by what it has seen, and with tensors of one size changes its mind from run to run.
+// Prints one line for each comparison; with an argument, only those whose line begins with it.
 
 #include <benches/report.hpp>
 #include <benches/timing.hpp>
@@ -15,12 +17,14 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/randn.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
@@ -99,17 +103,34 @@ void in_a_process_of_its_own(const std::function<void()>& run) {
   if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0) std::fputs("a comparison failed\n", stdout);
 }
 
+enum class Freed { fresh, kept };
+
+void set_allocator(Freed freed) {
+  // 32 MiB is the most that glibc takes for the first.
+  mallopt(M_MMAP_THRESHOLD, freed == Freed::kept ? 32 << 20 : 128 << 10);
+  mallopt(M_TRIM_THRESHOLD, freed == Freed::kept ? 1 << 30 : 128 << 10);
+}
+
 void compare(const std::string& what, const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& mine,
              const std::function<std::unique_ptr<Optimizer>(const Tensors&)>& theirs, Size size, double asked) {
-  if (!fmt::format("{}, {} x {}", what, size.count, size.size).starts_with(chosen)) return;
-  for (int steps : {size.steps_of_a_turn, 1}) {
-    if (steps == 1 && treadle::quick()) continue;
+  const std::string line = fmt::format("{}, {} x {}", what, size.count, size.size);
+  if (!line.starts_with(chosen)) return;
+  struct Way {
+    Freed freed;
+    int steps;
+    std::string name;
+    double asked;
+  };
+  for (const Way& way : {Way{Freed::fresh, size.steps_of_a_turn, "", asked}, Way{Freed::fresh, 1, ", step about", 0},
+                         Way{Freed::kept, size.steps_of_a_turn, ", memory kept", 0}}) {
+    if (way.name != "" && treadle::quick()) continue;
+    if (way.freed == Freed::kept && size.size < 1000000) continue;  // small tensors are kept in any case
     in_a_process_of_its_own([&] {
+      set_allocator(way.freed);
       Tensors my_params = parameters(size.count, size.size), their_params = parameters(size.count, size.size);
       auto a = mine(my_params), b = theirs(their_params);
-      report(fmt::format("{}, {} x {}{}", what, size.count, size.size, steps == 1 ? ", step about" : ""),
-             alternate([&] { a->step(); }, [&] { b->step(); }, treadle::rounds(size.rounds), steps),
-             faster(steps == 1 ? 0 : asked));
+      report(line + way.name, alternate([&] { a->step(); }, [&] { b->step(); }, treadle::rounds(size.rounds), way.steps),
+             faster(way.asked));
     });
   }
 }
@@ -132,23 +153,85 @@ void compare_optimizers(Size size) {
   }
 }
 
-/// What full-model clipping adds to a step, against one reading pass over the gradients.
-void compare_clipping(Size size) {
-  Tensors params = parameters(size.count, size.size), clipped_params = parameters(size.count, size.size);
-  treadle::Sgd plain(params, SgdOptions{.momentum = 0.9});
-  treadle::GradientClippingOptions clip{.enabled = true, .type = treadle::ClipType::full_model, .clip_value = 1e-3};
-  treadle::WithGradientClipping<treadle::Sgd> clipping(clip, clipped_params, SgdOptions{.momentum = 0.9});
+/// Reads numbers as fast as they come: in as many sums as hide the latency of adding.
+[[gnu::noinline]] float sum_of(const float* numbers, std::int64_t size) {
+  using Lanes = float __attribute__((vector_size(16)));
+  auto lanes = [](const float* at) {
+    Lanes four;
+    std::memcpy(&four, at, sizeof four);
+    return four;
+  };
+  Lanes a = {}, b = {}, c = {}, d = {};
+  for (std::int64_t i = 0; i + 16 <= size; i += 16) {
+    a += lanes(numbers + i);
+    b += lanes(numbers + i + 4);
+    c += lanes(numbers + i + 8);
+    d += lanes(numbers + i + 12);
+  }
+  const Lanes sum = a + b + c + d;
+  return sum[0] + sum[1] + sum[2] + sum[3];
+}
+
+/// A pass that finds every gradient, and only reads it.
+float read_all(const Tensors& params) {
+  float sum = 0;
+  for (const at::Tensor& param : params) {
+    const at::Tensor& grad = param.grad();
+    sum += sum_of(static_cast<const float*>(grad.unsafeGetTensorImpl()->data()), grad.numel());
+  }
+  return sum;
+}
+
+/// Parameters whose gradients a backward pass has just written, that of the last parameter first.
+struct FreshlyGiven {
+  Tensors params;
   Tensors grads;
-  for (const at::Tensor& param : params) grads.push_back(param.grad());
-  Times steps = alternate([&] { clipping.step(); }, [&] { plain.step(); }, treadle::rounds(size.rounds), size.steps_of_a_turn);
-  Times pass =
-      alternate([&] { treadle::total_norm(grads); }, [&] { plain.step(); }, treadle::rounds(size.rounds), size.steps_of_a_turn);
-  treadle::report({.what = fmt::format("full-model clipping adds to SGD, {} x {}", size.count, size.size),
-                   .unit = "us",
-                   .ours = (steps.mine - steps.theirs) * 1e6,
-                   .peer = "one reading pass",
-                   .theirs = pass.mine * 1e6,
-                   .asked = treadle::Asked::ratio_at_most(1)});
+
+  explicit FreshlyGiven(Size size) : params(parameters(size.count, size.size)) {
+    for (const at::Tensor& param : params) grads.push_back(param.grad().clone());
+  }
+  void give() const {
+    for (std::size_t i = params.size(); i-- > 0;) {
+      std::memcpy(params[i].grad().mutable_data_ptr(), grads[i].const_data_ptr(), grads[i].nbytes());
+    }
+  }
+  /// The mean time of `steps` calls, each with gradients given anew, which is not counted.
+  double time(const std::function<void()>& step, int steps) const {
+    double sum = 0;
+    for (int k = 0; k < steps; ++k) {
+      give();
+      sum += seconds(step);
+    }
+    return sum / steps;
+  }
+};
+
+/// What full-model clipping adds to a step, against one pass that reads all gradients: with a norm that is below the limit, and
+/// with one above it, where every gradient is also written.
+void compare_clipping(Size size, bool above) {
+  const FreshlyGiven plain_side(size), clipping_side(size), read_side(size);
+  treadle::Sgd plain(plain_side.params, SgdOptions{.momentum = 0.9});
+  const treadle::GradientClippingOptions clip{
+      .enabled = true, .type = treadle::ClipType::full_model, .clip_value = above ? 1e-3 : 1e9};
+  treadle::WithGradientClipping<treadle::Sgd> clipping(clip, clipping_side.params, SgdOptions{.momentum = 0.9});
+  volatile float sink = 0;
+  std::vector<double> added, passes;
+  const int rounds = 1 + treadle::rounds(2 * size.rounds + 1);
+  for (int round = 0; round < rounds; ++round) {
+    const double with = clipping_side.time([&] { clipping.step(); }, size.steps_of_a_turn);
+    const double without = plain_side.time([&] { plain.step(); }, size.steps_of_a_turn);
+    const double pass = read_side.time([&] { sink = read_all(read_side.params); }, size.steps_of_a_turn);
+    if (round == 0) continue;
+    added.push_back(with - without);
+    passes.push_back(pass);
+  }
+  treadle::report(
+      {.what = fmt::format("clipping adds to SGD, {} x {}, norm {} the limit", size.count, size.size, above ? "above" : "below"),
+       .unit = "us",
+       .ours = median(added) * 1e6,
+       .peer = "one reading pass",
+       .theirs = median(passes) * 1e6,
+       .asked = treadle::Asked::ratio_at_most(1)});
 }
 
 /// Gradients are put back for every round, outside the time that counts.
@@ -199,7 +282,9 @@ int main(int argc, char** argv) {
        {Size{1000, 1000, 9, 100, 10, 4, 10}, Size{100, 10000, 25, 100, 0, 0, 0}, Size{10, 4000000, 7, 3, 2, 2.5, 8}}) {
     if (treadle::quick() && size.sgd == 0) continue;
     compare_optimizers(size);
-    if (chosen.empty()) in_a_process_of_its_own([&] { compare_clipping(size); });
+    for (const bool above : {false, true}) {
+      if (std::string("clipping").starts_with(chosen)) in_a_process_of_its_own([&] { compare_clipping(size, above); });
+    }
   }
   if (!chosen.empty()) return 0;
   in_a_process_of_its_own(compare_host_work);

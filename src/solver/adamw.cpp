@@ -1,30 +1,32 @@
+#include "solver/adam_batch.hpp"
 #include "solver/adam_kernel.hpp"
+#include "solver/clipping_walk.hpp"
 #include "solver/group_conversion.hpp"
 #include "solver/scale_grads.hpp"
+#include "solver/state_memory.hpp"
 #include "solver/tensor_layout.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/solver/adamw.hpp>
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/neg.h>
 #include <ATen/ops/sqrt.h>
-#include <ATen/ops/sqrt_cpu_dispatch.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 namespace treadle {
 namespace {
@@ -71,18 +73,8 @@ void set_checked_options(torch::optim::Optimizer& optimizer, const std::vector<P
   }
 }
 
-/// One parameter with all that its update reads and writes.
-struct Update {
-  const at::Tensor& param;
-  const at::Tensor& grad;
-  const at::Tensor& exp_avg;
-  const at::Tensor& exp_avg_sq;
-  const at::Tensor& max_exp_avg_sq;  // undefined without amsgrad
-  std::int64_t step;                 // this one included
-};
-
 /// The update in the operations that Python's implementation calls; for any device, dtype and layout.
-void plain_update(const Update& update, const AdamScalars& scalars) {
+void plain_update(const AdamUpdate& update, const AdamScalars& scalars) {
   auto step = static_cast<double>(update.step);
   if (scalars.clip_factor != 1) update.param.mutable_grad().mul_(scalars.clip_factor);
   at::Tensor grad = scalars.maximize ? update.grad.neg() : update.grad;
@@ -104,126 +96,24 @@ void plain_update(const Update& update, const AdamScalars& scalars) {
   update.param.addcdiv_(update.exp_avg, denominator, -(scalars.lr / (1 - std::pow(scalars.beta1, step))));
 }
 
-bool kernel_takes(const Update& update) {
-  return kernel_can_walk(update.param) && same_walk(update.param, update.grad) && same_walk(update.param, update.exp_avg) &&
-         same_walk(update.param, update.exp_avg_sq) &&
-         (!update.max_exp_avg_sq.defined() || same_walk(update.param, update.max_exp_avg_sq));
+template <class State>
+bool is_complete(const State& state, bool amsgrad) {
+  return !amsgrad || state.max_exp_avg_sq().defined();  // a loaded state may lack it
 }
 
-/// Runs the kernel over the tensors of one dtype, block by block, so that a block is still in the cache when its second half
-/// begins. The pieces of a block share one scratch for the square roots: one call of ATen for many small tensors. Its results do
-/// not depend on where in a block a number lies.
-template <class T>
-class AdamBatch {
- public:
-  void add(const Update& update) {
-    auto data = [](const at::Tensor& tensor) { return static_cast<T*>(tensor.unsafeGetTensorImpl()->mutable_data()); };
-    AdamTensor<T> tensor{.param = data(update.param),
-                         .grad = data(update.grad),
-                         .exp_avg = data(update.exp_avg),
-                         .exp_avg_sq = data(update.exp_avg_sq),
-                         .max_exp_avg_sq = update.max_exp_avg_sq.defined() ? data(update.max_exp_avg_sq) : nullptr,
-                         .denominator = nullptr,
-                         .size = update.param.numel()};
-    Pieces& pieces = by_step_[update.step];
-    for (std::int64_t begin = 0; begin < tensor.size; begin += kBlock) pieces.add(tensor, begin);
-    mark_written(update.param);
-  }
-
-  void run(AdamScalars scalars) {
-    for (auto& [step, pieces] : by_step_) {
-      scalars.step = step;
-      const AdamKernel<T> kernel(scalars);
-      at::parallel_for(0, static_cast<std::int64_t>(pieces.blocks.size()), kParallelBlocks,
-                       [&](std::int64_t begin, std::int64_t end) {
-                         run_blocks(pieces, static_cast<std::size_t>(begin), static_cast<std::size_t>(end), kernel);
-                       });
-    }
-  }
-
- private:
-  static constexpr std::int64_t kBlock = 65536;
-  static constexpr std::int64_t kParallelBlocks = 2;
-
-  struct Pieces {
-    std::vector<AdamTensor<T>> tensors;
-    std::vector<std::size_t> blocks;  // the first piece of each
-    std::int64_t used = kBlock;       // numbers in the last block
-
-    void add(AdamTensor<T> tensor, std::int64_t begin) {
-      tensor.param += begin;
-      tensor.grad += begin;
-      tensor.exp_avg += begin;
-      tensor.exp_avg_sq += begin;
-      if (tensor.max_exp_avg_sq) tensor.max_exp_avg_sq += begin;
-      tensor.size = std::min(tensor.size - begin, kBlock);
-      if (used + tensor.size > kBlock) {
-        blocks.push_back(tensors.size());
-        used = 0;
-      }
-      used += tensor.size;
-      tensors.push_back(tensor);
-    }
-
-    std::int64_t size_of_block(std::size_t index) {
-      std::int64_t size = 0;
-      for (const AdamTensor<T>& piece : block(index)) size += piece.size;
-      return size;
-    }
-
-    std::span<AdamTensor<T>> block(std::size_t index) {
-      std::size_t end = index + 1 < blocks.size() ? blocks[index + 1] : tensors.size();
-      return {tensors.data() + blocks[index], end - blocks[index]};
-    }
-  };
-
-  static void run_blocks(Pieces& pieces, std::size_t begin, std::size_t end, const AdamKernel<T>& kernel) {
-    std::int64_t largest = 0;
-    for (std::size_t i = begin; i < end; ++i) largest = std::max(largest, pieces.size_of_block(i));
-    // Zeros, because roots are also taken of what is left of a block behind its last piece.
-    at::Tensor squares = at::zeros({largest}, c10::CppTypeToScalarType<T>::value);
-    for (std::size_t i = begin; i < end; ++i) {
-      std::span<AdamTensor<T>> block = pieces.block(i);
-      std::int64_t used = place(block, squares);
-      kernel.moments(block);
-      take_roots(squares, used);
-      kernel.update(block);
-    }
-  }
-
-  /// Gives each piece its part of `squares`, and returns how much of it is used.
-  static std::int64_t place(std::span<AdamTensor<T>> block, const at::Tensor& squares) {
-    T* free = squares.mutable_data_ptr<T>();
-    for (AdamTensor<T>& piece : block) {
-      piece.denominator = free;
-      free += piece.size;
-    }
-    return free - squares.const_data_ptr<T>();
-  }
-
-  static void take_roots(const at::Tensor& squares, std::int64_t used) {
-    // A view costs more than the roots of the few numbers behind a nearly full block.
-    at::Tensor roots = used + used / 8 < squares.numel() ? squares.narrow(0, 0, used) : squares;
-    at::cpu::sqrt_(roots);
-  }
-
-  std::map<std::int64_t, Pieces> by_step_;
-};
-
 template <class State>
-State& state_of(auto& states, const at::Tensor& param, bool amsgrad) {
-  void* key = param.unsafeGetTensorImpl();
-  auto& entry = states[key];
+State& made_state(auto& states, const at::Tensor& param, bool amsgrad) {
+  auto zeros = [&] { return empty_state_like(param).zero_(); };
+  auto& entry = states[param.unsafeGetTensorImpl()];
   if (!entry) {
     auto made = std::make_unique<State>();
     made->step(0);
-    made->exp_avg(at::zeros_like(param));
-    made->exp_avg_sq(at::zeros_like(param));
+    made->exp_avg(zeros());
+    made->exp_avg_sq(zeros());
     entry = std::move(made);
   }
   auto& state = static_cast<State&>(*entry);
-  // A loaded state may lack it.
-  if (amsgrad && !state.max_exp_avg_sq().defined()) state.max_exp_avg_sq(at::zeros_like(param));
+  if (!is_complete(state, amsgrad)) state.max_exp_avg_sq(zeros());
   return state;
 }
 
@@ -231,7 +121,7 @@ State& state_of(auto& states, const at::Tensor& param, bool amsgrad) {
 struct FusedLists {
   std::vector<at::Tensor> params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs;
 
-  void add(const Update& update) {
+  void add(const AdamUpdate& update) {
     params.push_back(update.param);
     grads.push_back(update.grad);
     exp_avgs.push_back(update.exp_avg);
@@ -255,26 +145,36 @@ struct FusedLists {
   }
 };
 
-bool fused_takes(const Update& update) {
+bool fused_takes(const AdamUpdate& update) {
   return same_layout(update.param, update.grad) && same_layout(update.param, update.exp_avg) &&
          same_layout(update.param, update.exp_avg_sq) &&
          (!update.max_exp_avg_sq.defined() || same_layout(update.param, update.max_exp_avg_sq));
 }
 
-/// Goes over one group: each parameter to the kernel, to ATen's fused kernel, or step by step.
+/// Steps one group: each parameter by the kernel, by ATen's fused kernel, or operation by operation.
 class GroupStep {
  public:
   GroupStep(const AdamScalars& scalars, bool fused) : scalars_(scalars), fused_(fused) {}
 
-  void add(const Update& update) {
+  void set_clip_factor(double factor) { scalars_.clip_factor = factor; }
+
+  /// For the kernel: nothing happens before `run`.
+  void add_to_kernel(const AdamUpdate& update) {
+    if (update.param.scalar_type() == at::kFloat) {
+      floats_.add(update);
+    } else {
+      doubles_.add(update);
+    }
+  }
+
+  void add(const AdamUpdate& update) {
     if (fused_ && fused_takes(update)) {
       lists_[{update.param.device().type(), update.param.device().index(), update.param.scalar_type(), update.step}].add(update);
     } else if (fused_ || !kernel_takes(update)) {
       plain_update(update, scalars_);
-    } else if (update.param.scalar_type() == at::kFloat) {
-      floats_.add(update);
     } else {
-      doubles_.add(update);
+      add_to_kernel(update);
+      mark_written(update.param);
     }
   }
 
@@ -285,41 +185,92 @@ class GroupStep {
   }
 
  private:
-  const AdamScalars& scalars_;
+  AdamScalars scalars_;
   bool fused_;
   AdamBatch<float> floats_;
   AdamBatch<double> doubles_;
   std::map<std::tuple<c10::DeviceType, int, at::ScalarType, std::int64_t>, FusedLists> lists_;
 };
 
-template <class TorchOptions, class State>
-void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, double clip_factor,
-                 bool decoupled) {
-  at::NoGradGuard no_grad;
-  for (OptimizerParamGroup& group : groups) {
-    const auto& options = static_cast<const TorchOptions&>(group.options());
-    AdamScalars scalars{.lr = options.lr(),
-                        .beta1 = std::get<0>(options.betas()),
-                        .beta2 = std::get<1>(options.betas()),
-                        .eps = options.eps(),
-                        .weight_decay = options.weight_decay(),
-                        .decoupled = decoupled,
-                        .maximize = switches.maximize,
-                        .clip_factor = switches.fused ? 1.0 : clip_factor,
-                        .step = 0};
-    if (switches.fused) scale_grads(group.params(), clip_factor);
-    GroupStep step(scalars, switches.fused);
-    for (const at::Tensor& param : group.params()) {
-      const at::Tensor& grad = param.grad();
-      if (!grad.defined()) continue;
-      if (grad.is_sparse()) throw Error("Adam and AdamW take no sparse gradients; use SGD for such a parameter");
-      State& state = state_of<State>(states, param, options.amsgrad());
-      state.step(state.step() + 1);
-      static const at::Tensor none;
-      step.add(
-          {param, grad, state.exp_avg(), state.exp_avg_sq(), options.amsgrad() ? state.max_exp_avg_sq() : none, state.step()});
+/// One group after the walk over its parameters.
+template <class State>
+struct GroupWork {
+  GroupStep step;
+  std::vector<State*> stepped{};          // of the parameters that `step` knows, not yet counted up
+  std::vector<const at::Tensor*> rest{};  // those without a state, and those that the kernel does not take
+};
+
+template <class State>
+AdamUpdate update_of(const at::Tensor& param, const State& state, std::int64_t step, bool amsgrad) {
+  static const at::Tensor none;
+  return {param, param.grad(), state.exp_avg(), state.exp_avg_sq(), amsgrad ? state.max_exp_avg_sq() : none, step};
+}
+
+/// Changes nothing that anybody could see before `clipping` has its verdict.
+template <class State>
+void walk(const std::vector<at::Tensor>& params, const auto& states, bool amsgrad, bool fused, ClippingWalk& clipping,
+          GroupWork<State>& work) {
+  for (const at::Tensor& param : params) {
+    const at::Tensor& grad = param.grad();
+    if (!grad.defined()) continue;
+    if (grad.is_sparse()) throw Error("Adam and AdamW take no sparse gradients; use SGD for such a parameter");
+    clipping.meet(grad);
+    const auto found = states.find(param.unsafeGetTensorImpl());
+    auto* state = found == states.end() ? nullptr : static_cast<State*>(found->second.get());
+    if (fused || !state || !is_complete(*state, amsgrad)) {
+      work.rest.push_back(&param);
+      continue;
     }
-    step.run();
+    const AdamUpdate update = update_of(param, *state, state->step() + 1, amsgrad);
+    if (!kernel_takes(update)) {
+      work.rest.push_back(&param);
+      continue;
+    }
+    work.step.add_to_kernel(update);
+    work.stepped.push_back(state);
+    clipping.will_write(param);
+  }
+}
+
+template <class State>
+void run(GroupWork<State>& work, auto& states, bool amsgrad) {
+  for (State* state : work.stepped) state->step(state->step() + 1);
+  for (const at::Tensor* param : work.rest) {
+    State& state = made_state<State>(states, *param, amsgrad);
+    state.step(state.step() + 1);
+    work.step.add(update_of(*param, state, state.step(), amsgrad));
+  }
+  work.step.run();
+}
+
+template <class TorchOptions, class State>
+void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, ClippingWalk clipping,
+                 std::optional<at::Tensor>& norm, bool decoupled) {
+  at::NoGradGuard no_grad;
+  std::vector<GroupWork<State>> work;
+  for (const OptimizerParamGroup& group : groups) {
+    const auto& options = static_cast<const TorchOptions&>(group.options());
+    const AdamScalars scalars{.lr = options.lr(),
+                              .beta1 = std::get<0>(options.betas()),
+                              .beta2 = std::get<1>(options.betas()),
+                              .eps = options.eps(),
+                              .weight_decay = options.weight_decay(),
+                              .decoupled = decoupled,
+                              .maximize = switches.maximize,
+                              .clip_factor = 1,
+                              .step = 0};
+    work.push_back({GroupStep(scalars, switches.fused)});
+    walk(group.params(), states, options.amsgrad(), switches.fused, clipping, work.back());
+  }
+  const std::optional<double> factor = clipping.factor(groups, norm);
+  if (!factor) return;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (switches.fused) {
+      scale_grads(groups[g].params(), *factor);
+    } else {
+      work[g].step.set_clip_factor(*factor);
+    }
+    run(work[g], states, static_cast<const TorchOptions&>(groups[g].options()).amsgrad());
   }
 }
 
@@ -352,8 +303,8 @@ AdamW::AdamW(std::vector<at::Tensor> params, const AdamOptions& options) : AdamW
 
 at::Tensor AdamW::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(param_groups_, state_, switches(), take_clip_factor(),
-                                                                         /*decoupled=*/true);
+  step_groups<torch::optim::AdamWOptions, torch::optim::AdamWParamState>(
+      param_groups_, state_, switches(), ClippingWalk(take_clipping()), norm_, /*decoupled=*/true);
   return loss;
 }
 
@@ -367,8 +318,8 @@ Adam::Adam(std::vector<at::Tensor> params, const AdamOptions& options) : Adam({w
 
 at::Tensor Adam::step(LossClosure closure) {
   at::Tensor loss = loss_of(closure);
-  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(), take_clip_factor(),
-                                                                       /*decoupled=*/false);
+  step_groups<torch::optim::AdamOptions, torch::optim::AdamParamState>(param_groups_, state_, switches(),
+                                                                       ClippingWalk(take_clipping()), norm_, /*decoupled=*/false);
   return loss;
 }
 

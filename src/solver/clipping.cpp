@@ -1,3 +1,4 @@
+#include "solver/clipping_walk.hpp"
 #include "solver/scale_grads.hpp"
 #include "solver/tensor_kernels.hpp"
 #include "solver/tensor_layout.hpp"
@@ -66,10 +67,6 @@ std::optional<at::Tensor> clip_total_norm(const std::vector<at::Tensor>& params,
   at::Tensor norm = total_norm(grads, options.norm_type);
   if (norm_allows_step(norm, options.non_finite)) clip_grads_with_norm(grads, options.clip_value, norm);
   return norm;
-}
-
-bool kernel_can_sum(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
 }
 
 /// The tensors as arrays, without those that are not defined; nothing where one is not for the kernel. `grad_of` is called on
@@ -163,6 +160,11 @@ at::Tensor total_grad_norm(const std::vector<at::Tensor>& params, double norm_ty
 }
 
 double clip_factor(double max_norm, const at::Tensor& norm) {
+  if (norm.is_cpu() && norm.scalar_type() == at::kFloat) {
+    // The operations below, without the cost of calling them.
+    const float factor = 1 / (*norm.const_data_ptr<float>() + 1e-6F) * static_cast<float>(max_norm);
+    return factor > 1 ? 1 : factor;
+  }
   at::NoGradGuard no_grad;
   return norm.add(1e-6).reciprocal().mul(max_norm).clamp_max(1.0).item<double>();
 }
@@ -173,6 +175,24 @@ bool norm_allows_step(const at::Tensor& norm, NonFiniteNorm policy) {
   if (std::isfinite(value)) return true;
   if (policy == NonFiniteNorm::skip) return false;
   throw Error(fmt::format("the norm of the gradients is {}: nothing was clipped, and no parameter was changed", value));
+}
+
+at::Tensor ClippingWalk::norm_of_all(const std::vector<torch::optim::OptimizerParamGroup>& groups) const {
+  if (clip_->norm_type == 2 && kernel_takes_all_ && !grads_.empty() && kernel_sums_like_aten()) {
+    return at::scalar_tensor(norm_of_norms(grads_), at::kFloat);
+  }
+  std::vector<at::Tensor> params;
+  for (const auto& group : groups) params.insert(params.end(), group.params().begin(), group.params().end());
+  return total_grad_norm(params, clip_->norm_type);
+}
+
+std::optional<double> ClippingWalk::factor(const std::vector<torch::optim::OptimizerParamGroup>& groups,
+                                           std::optional<at::Tensor>& norm) {
+  if (!clip_) return 1.0;
+  norm = norm_of_all(groups);
+  if (!norm_allows_step(*norm, clip_->non_finite)) return std::nullopt;
+  for (const at::Tensor* param : unmarked_) mark_written(*param);
+  return clip_factor(clip_->clip_value, *norm);
 }
 
 void clip_grads_with_norm(const std::vector<at::Tensor>& grads, double max_norm, const at::Tensor& norm) {

@@ -1,5 +1,6 @@
 #include "solver/optimizer_layout.hpp"
 #include "solver/option_reading.hpp"
+#include "solver/state_memory.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -7,7 +8,6 @@
 #include <treadle/solver/group_info.hpp>
 #include <treadle/solver/optimizer_state.hpp>
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/util/Type.h>
 #include <fmt/format.h>
@@ -111,7 +111,7 @@ class Adopter {
     const at::Tensor mine = next_ < in_use_.size() ? in_use_[next_] : at::Tensor();
     ++next_;
     if (!field.defined()) return;
-    at::Tensor target = mine.defined() && mine.sizes() == param_.sizes() ? mine : at::empty_like(param_.detach());
+    at::Tensor target = mine.defined() && mine.sizes() == param_.sizes() ? mine : empty_state_like(param_.detach());
     target.copy_(field);
     field = target;
   }

@@ -1,5 +1,7 @@
+#include "solver/clipping_walk.hpp"
 #include "solver/group_conversion.hpp"
 #include "solver/scale_grads.hpp"
+#include "solver/state_memory.hpp"
 #include "solver/tensor_kernels.hpp"
 #include "solver/tensor_layout.hpp"
 
@@ -9,12 +11,13 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/neg.h>
 #include <fmt/format.h>
 
 #include <cmath>
 #include <map>
+#include <memory>
+#include <optional>
 #include <utility>
 
 namespace treadle {
@@ -79,25 +82,6 @@ Sgd::Sgd(const std::vector<ParamGroup>& groups, const SgdOptions& options)
 Sgd::Sgd(std::vector<at::Tensor> params, const SgdOptions& options)
     : Sgd({ParamGroup{.params = std::move(params), .names = {}, .options = {}}}, options) {}
 
-at::Tensor Sgd::step(LossClosure closure) {
-  at::Tensor loss;
-  if (closure) {
-    at::AutoGradMode enable_grad(true);
-    loss = closure();
-  }
-  at::NoGradGuard no_grad;
-  double clip_factor = take_clip_factor();
-  for (OptimizerParamGroup& group : param_groups_) {
-    if (switches().fused) {
-      scale_grads(group.params(), clip_factor);
-      step_fused(group);
-    } else {
-      step_group(group, clip_factor);
-    }
-  }
-  return loss;
-}
-
 namespace {
 
 /// What one parameter needs, in the operations that Python's implementation calls; for any device, dtype and layout.
@@ -144,42 +128,99 @@ struct KernelBatch {
   }
 };
 
-}  // namespace
-
-void Sgd::step_group(OptimizerParamGroup& group, double clip_factor) {
-  const auto& options = static_cast<const SGDOptions&>(group.options());
-  bool has_momentum = options.momentum() != 0;
+/// One group after the walk over its parameters.
+struct GroupWork {
   KernelBatch batch;
+  std::vector<const at::Tensor*> rest;  // those in their first step, and those that the kernel does not take
+};
+
+using States = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
+
+bool kernel_takes(const at::Tensor& param, const at::Tensor& grad, const at::Tensor& buffer) {
+  return kernel_can_walk(param) && same_walk(param, grad) && (!buffer.defined() || same_walk(param, buffer));
+}
+
+at::Tensor& made_buffer(States& states, const at::Tensor& param) {
+  auto& entry = states[param.unsafeGetTensorImpl()];
+  if (!entry) entry = std::make_unique<SGDParamState>();
+  return static_cast<SGDParamState&>(*entry).momentum_buffer();
+}
+
+/// Changes nothing that anybody could see before `clipping` has its verdict.
+GroupWork walk(const OptimizerParamGroup& group, const States& states, ClippingWalk& clipping) {
+  static const at::Tensor none;
+  const bool has_momentum = static_cast<const SGDOptions&>(group.options()).momentum() != 0;
+  GroupWork work;
   for (const at::Tensor& param : group.params()) {
     const at::Tensor& grad = param.grad();
     if (!grad.defined()) continue;
-    SGDParamState* state = nullptr;
-    if (has_momentum) {
-      auto& entry = state_[param.unsafeGetTensorImpl()];
-      if (!entry) entry = std::make_unique<SGDParamState>();
-      state = static_cast<SGDParamState*>(entry.get());
+    clipping.meet(grad);
+    const auto found = has_momentum ? states.find(param.unsafeGetTensorImpl()) : states.end();
+    const at::Tensor& buffer =
+        found == states.end() || !found->second ? none : static_cast<const SGDParamState&>(*found->second).momentum_buffer();
+    if (buffer.defined() != has_momentum || !kernel_takes(param, grad, buffer)) {
+      work.rest.push_back(&param);
+    } else {
+      work.batch.add(param, grad, buffer, /*first=*/false);
+      clipping.will_write(param);
     }
+  }
+  return work;
+}
+
+void run(GroupWork& work, States& states, const SgdScalars& scalars, const SGDOptions& options) {
+  for (const at::Tensor* param : work.rest) {
+    const at::Tensor& grad = param->grad();
     at::Tensor none;
-    at::Tensor& buffer = state ? state->momentum_buffer() : none;
-    bool walks = kernel_can_walk(param) && same_walk(param, grad) && (!buffer.defined() || same_walk(param, buffer));
-    if (!walks) {
-      if (clip_factor != 1) param.mutable_grad().mul_(clip_factor);
-      plain_step(param, grad, buffer, options, switches().maximize);
+    at::Tensor& buffer = options.momentum() != 0 ? made_buffer(states, *param) : none;
+    if (!kernel_takes(*param, grad, buffer)) {
+      if (scalars.clip_factor != 1) param->mutable_grad().mul_(scalars.clip_factor);
+      plain_step(*param, grad, buffer, options, scalars.maximize);
       continue;
     }
-    bool first = has_momentum && !buffer.defined();
-    if (first) buffer = at::empty_like(grad);
-    batch.add(param, grad, buffer, first);
-    mark_written(param);
+    buffer = empty_state_like(grad);
+    work.batch.add(*param, grad, buffer, /*first=*/true);
+    mark_written(*param);
   }
-  batch.run({.lr = options.lr(),
-             .momentum = options.momentum(),
-             .dampening = options.dampening(),
-             .weight_decay = options.weight_decay(),
-             .nesterov = options.nesterov(),
-             .maximize = switches().maximize,
-             .clip_factor = clip_factor,
-             .first = false});
+  work.batch.run(scalars);
+}
+
+}  // namespace
+
+at::Tensor Sgd::step(LossClosure closure) {
+  at::Tensor loss;
+  if (closure) {
+    at::AutoGradMode enable_grad(true);
+    loss = closure();
+  }
+  at::NoGradGuard no_grad;
+  ClippingWalk clipping(take_clipping());
+  std::vector<GroupWork> work;
+  for (const OptimizerParamGroup& group : param_groups_) {
+    if (!switches().fused) work.push_back(walk(group, state_, clipping));
+  }
+  const std::optional<double> factor = clipping.factor(param_groups_, norm_);
+  if (!factor) return loss;
+  for (std::size_t g = 0; g < param_groups_.size(); ++g) {
+    OptimizerParamGroup& group = param_groups_[g];
+    const auto& options = static_cast<const SGDOptions&>(group.options());
+    if (switches().fused) {
+      scale_grads(group.params(), *factor);
+      step_fused(group);
+      continue;
+    }
+    run(work[g], state_,
+        {.lr = options.lr(),
+         .momentum = options.momentum(),
+         .dampening = options.dampening(),
+         .weight_decay = options.weight_decay(),
+         .nesterov = options.nesterov(),
+         .maximize = switches().maximize,
+         .clip_factor = *factor,
+         .first = false},
+        options);
+  }
+  return loss;
 }
 
 void Sgd::step_fused(OptimizerParamGroup& group) {
@@ -193,22 +234,17 @@ void Sgd::step_fused(OptimizerParamGroup& group) {
     const at::Tensor& grad = param.grad();
     if (!grad.defined()) continue;
     at::Tensor none;
-    at::Tensor* buffer = &none;
-    if (options.momentum() != 0) {
-      auto& entry = state_[param.unsafeGetTensorImpl()];
-      if (!entry) entry = std::make_unique<SGDParamState>();
-      buffer = &static_cast<SGDParamState&>(*entry).momentum_buffer();
-    }
-    if (!same_layout(param, grad) || (buffer->defined() && !same_layout(param, *buffer))) {
-      plain_step(param, grad, *buffer, options, switches().maximize);
+    at::Tensor& buffer = options.momentum() != 0 ? made_buffer(state_, param) : none;
+    if (!same_layout(param, grad) || (buffer.defined() && !same_layout(param, buffer))) {
+      plain_step(param, grad, buffer, options, switches().maximize);
       continue;
     }
-    bool first = options.momentum() != 0 && !buffer->defined();
-    if (first) *buffer = at::empty_like(grad);
+    bool first = options.momentum() != 0 && !buffer.defined();
+    if (first) buffer = empty_state_like(grad);
     Lists& lists = batches[{param.device().type(), param.device().index(), param.scalar_type(), first}];
     lists.params.push_back(param);
     lists.grads.push_back(grad);
-    if (buffer->defined()) lists.buffers.push_back(*buffer);
+    if (buffer.defined()) lists.buffers.push_back(buffer);
   }
   for (auto& [key, lists] : batches) {
     at::_fused_sgd_(lists.params, lists.grads, lists.buffers, options.weight_decay(), options.momentum(), options.lr(),

@@ -27,6 +27,11 @@ inline bool same_layout(const at::Tensor& tensor, const at::Tensor& other) {
   return (tensor.is_contiguous() && other.is_contiguous()) || tensor.strides() == other.strides();
 }
 
+/// True when the kernel of norms sums the numbers of `tensor` in ATen's order.
+inline bool kernel_can_sum(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == at::kFloat && tensor.is_contiguous();
+}
+
 /// Tells autograd that the numbers of `tensor` were written behind its back.
 inline void mark_written(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();

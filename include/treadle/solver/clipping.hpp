@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace treadle {
@@ -62,6 +63,30 @@ class ClippingOptimizer {
   /// The norm that the last step clipped, on the device of the gradients; nothing before the first step and when clipping by
   /// value.
   virtual const std::optional<at::Tensor>& last_norm() const noexcept = 0;
+};
+
+/// A base of optimizers that clip by the norm of all gradients in their own `step`: one walk over the parameters serves the norm
+/// and the step, and gradients are multiplied in the pass that reads them anyway. Loop thread only.
+class ClipsInStep {
+ public:
+  virtual ~ClipsInStep() = default;
+
+  /// Has the next `step` clip in place by the norm of all gradients, whatever `clip.type` says. It changes nothing when
+  /// `norm_allows_step` forbids it.
+  void clip_next_step(const GradientClippingOptions& clip) { clip_ = clip; }
+  /// The norm that the last step clipped; nothing when it was not asked to.
+  std::optional<at::Tensor> take_norm() { return std::exchange(norm_, std::nullopt); }
+
+ protected:
+  ClipsInStep() = default;
+  ClipsInStep(const ClipsInStep&) = default;
+  ClipsInStep& operator=(const ClipsInStep&) = default;
+
+  std::optional<GradientClippingOptions> take_clipping() { return std::exchange(clip_, std::nullopt); }
+  std::optional<at::Tensor> norm_;
+
+ private:
+  std::optional<GradientClippingOptions> clip_;
 };
 
 /// Throws ConfigError for options out of range; `enabled` is not looked at.

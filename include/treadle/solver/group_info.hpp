@@ -31,20 +31,14 @@ class GroupInfoHolder {
   const OptimizerSwitches& switches() const noexcept { return switches_; }
   void set_switches(OptimizerSwitches switches) noexcept { switches_ = switches; }
 
-  /// The factor of clipping for the next step: in its one pass over memory it multiplies every gradient by it, in place.
-  void set_clip_factor(double factor) noexcept { clip_factor_ = factor; }
-
  protected:
   GroupInfoHolder(std::vector<GroupInfo> info, OptimizerSwitches switches) : group_info_(std::move(info)), switches_(switches) {}
   GroupInfoHolder(const GroupInfoHolder&) = default;
   GroupInfoHolder& operator=(const GroupInfoHolder&) = default;
-  /// The factor, and 1 from then on.
-  double take_clip_factor() noexcept { return std::exchange(clip_factor_, 1.0); }
 
  private:
   std::vector<GroupInfo> group_info_;
   OptimizerSwitches switches_;
-  double clip_factor_ = 1.0;
 };
 
 }  // namespace treadle

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <treadle/solver/clipping.hpp>
 #include <treadle/solver/group_info.hpp>
 #include <treadle/solver/param_groups.hpp>
 
@@ -28,7 +29,7 @@ void validate(const SgdOptions& options);
 ///     g = nesterov ? fma(momentum, m, g) : m;  p = fma(-lr, g, p)
 /// with scalars computed in double and rounded once. A parameter on another device, of another dtype, sparse, or whose gradient
 /// or momentum has other strides takes ATen's operations one by one, with the same result.
-class Sgd : public torch::optim::SGD, public GroupInfoHolder {
+class Sgd : public torch::optim::SGD, public GroupInfoHolder, public ClipsInStep {
  public:
   /// Throws ConfigError for options or groups that are not as described.
   Sgd(const std::vector<ParamGroup>& groups, const SgdOptions& options);
@@ -38,7 +39,6 @@ class Sgd : public torch::optim::SGD, public GroupInfoHolder {
   at::Tensor step(LossClosure closure = nullptr) override;
 
  private:
-  void step_group(torch::optim::OptimizerParamGroup& group, double clip_factor);
   void step_fused(torch::optim::OptimizerParamGroup& group);
 };
 

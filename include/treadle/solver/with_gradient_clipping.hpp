@@ -1,7 +1,7 @@
 #pragma once
 
 #include <treadle/solver/build.hpp>
-#include <treadle/solver/group_info.hpp>
+#include <treadle/solver/clipping.hpp>
 
 #include <torch/optim/optimizer.h>
 
@@ -26,11 +26,16 @@ class WithGradientClipping : public BaseOptimizer, public ClippingOptimizer {
       : BaseOptimizer(std::forward<Arguments>(arguments)...), options_(clip), clip_(create_gradient_clipper(clip)) {}
 
   at::Tensor step(torch::optim::Optimizer::LossClosure closure = nullptr) override {
-    if (constexpr bool own = std::is_base_of_v<GroupInfoHolder, BaseOptimizer>; own && options_.type == ClipType::full_model) {
-      last_norm_ = measure();
-    } else {
-      last_norm_ = clip_(all_parameters());
+    if constexpr (std::is_base_of_v<ClipsInStep, BaseOptimizer>) {
+      // A closure makes other gradients than those that are to be clipped.
+      if (options_.type == ClipType::full_model && !closure) {
+        this->clip_next_step(options_);
+        at::Tensor loss = BaseOptimizer::step();
+        last_norm_ = this->take_norm();
+        return loss;
+      }
     }
+    last_norm_ = clip_(all_parameters());
     if (last_norm_ && !norm_allows_step(*last_norm_, options_.non_finite)) return {};
     return BaseOptimizer::step(std::move(closure));
   }
@@ -42,17 +47,6 @@ class WithGradientClipping : public BaseOptimizer, public ClippingOptimizer {
     std::vector<at::Tensor> params;
     for (const auto& group : this->param_groups()) params.insert(params.end(), group.params().begin(), group.params().end());
     return params;
-  }
-
-  /// For Treadle's own optimizers, which clip in the pass that they make over the gradients anyway.
-  at::Tensor measure() {
-    const auto& groups = this->param_groups();
-    at::Tensor norm = groups.size() == 1 ? total_grad_norm(groups.front().params(), options_.norm_type)
-                                         : total_grad_norm(all_parameters(), options_.norm_type);
-    if constexpr (std::is_base_of_v<GroupInfoHolder, BaseOptimizer>) {
-      if (norm_allows_step(norm, options_.non_finite)) this->set_clip_factor(clip_factor(options_.clip_value, norm));
-    }
-    return norm;
   }
 
   GradientClippingOptions options_;
