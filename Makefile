@@ -11,6 +11,7 @@ INPUTS ?=
 LIMIT ?=
 SEED ?=
 SANITIZERS ?=
+BUILDS ?=
 ONLY ?=
 ROOM ?=
 FILES ?=
@@ -34,7 +35,7 @@ help:
 	@echo 'make lint     formatting, clang-tidy, every public header alone (CHANGED=1: changed files only; FILES="a.cpp …")'
 	@echo 'make format   put every source file into the format that lint expects'
 	@echo 'make bench    build and run the benchmarks, end with a table (QUICK=1: a short run; BENCH="solver data": only those)'
-	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=600 SANITIZERS=1)'
+	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=600 SANITIZERS=1 BUILDS=1)'
 	@echo 'make mutants  break the code on purpose, one break at a time, and see whether a test notices (ROOM="comm launch")'
 	@echo 'make docs     check the links and file names in the documentation'
 	@echo 'make clean    remove build/ and output/; what setup installed stays'
@@ -72,7 +73,7 @@ bench: setup
 stress: setup
 	@$(call configure,OFF)
 	@$(compile)
-	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) ONLY='$(ONLY)' tools/stress.py $(release)
+	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) BUILDS=$(BUILDS) ONLY='$(ONLY)' tools/stress.py $(release)
 
 mutants: setup
 	@tools/mutants.py -j $(JOBS) $(ROOM)

@@ -14,8 +14,10 @@ install(TARGETS treadle ${room_targets} EXPORT treadle_targets
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" FILE_SET HEADERS)
 install(TARGETS treadle_command RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(EXPORT treadle_targets NAMESPACE treadle:: DESTINATION "${package_folder}")
+# The prefix may be moved; LibTorch stays where it is.
 set_target_properties(treadle_command PROPERTIES
   INSTALL_RPATH "\$ORIGIN/../${CMAKE_INSTALL_LIBDIR};${LibTorch_PREFIX}/lib")
+set_target_properties(${room_targets} PROPERTIES INSTALL_RPATH "\$ORIGIN;${LibTorch_PREFIX}/lib")
 
 configure_package_config_file(cmake/treadle-config.cmake.in "${PROJECT_BINARY_DIR}/treadle-config.cmake" INSTALL_DESTINATION "${package_folder}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/treadle-config-version.cmake" COMPATIBILITY SameMinorVersion)

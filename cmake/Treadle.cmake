@@ -31,7 +31,9 @@ function(treadle_room name)
   target_compile_definitions(${target} PRIVATE ${treadle_fmt_definition})
   list(TRANSFORM arg_USES PREPEND treadle_)
   target_link_libraries(${target} PUBLIC ${arg_USES} PRIVATE ${arg_LIBRARIES} $<BUILD_INTERFACE:treadle_warnings>)
-  set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON EXPORT_NAME ${name})
+  # As long as versions are 0.x, each minor one has an interface of its own.
+  set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON EXPORT_NAME ${name}
+    VERSION "${PROJECT_VERSION}" SOVERSION "${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
   if(arg_PRECOMPILED)
     treadle_precompiled(${target} library ${arg_PRECOMPILED})
   endif()

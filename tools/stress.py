@@ -7,6 +7,7 @@ files. FOLDER is a build folder. Ends with a line for each trial, and status 1 w
   LIMIT=600        the longest in seconds that one trial may take; it ends early, and says how far it came
   SEED=N           other random moments and files; chosen by chance and printed when absent
   SANITIZERS=1     also builds the presets asan and tsan and runs their tests (an hour of compiling)
+  BUILDS=1         also builds the presets clang and shared and runs their tests, with the install test on shared libraries
   ONLY=WORD        trials whose name holds WORD"""
 
 import os
@@ -89,7 +90,7 @@ def run(trial, build, counts, limit, seed):
     return True, result("passed")
 
 
-def run_sanitizer(preset, limit):
+def run_preset(preset, limit):
     start = time.monotonic()
     log = ROOT / "build" / f"stress-{preset}.log"
     with log.open("w") as output:
@@ -124,9 +125,11 @@ def main():
     for trial in TRIALS:
         if only in trial.name:
             keep(trial.name, run(trial, build, counts, limit, seed))
+    presets = ("clang", "shared") if setting("BUILDS", 0) else ()
     if setting("SANITIZERS", 0):
-        for preset in ("asan", "tsan"):
-            keep(f"every test under {preset}", run_sanitizer(preset, limit))
+        presets += ("asan", "tsan")
+    for preset in presets:
+        keep(f"every test under {preset}", run_preset(preset, limit))
     failed = sum(not passed for _, passed, _ in summary)
     print()
     for name, passed, text in summary:
