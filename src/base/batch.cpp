@@ -23,7 +23,10 @@ Batch::Batch(Dict fields) : fields_(std::move(fields)) {
 }
 
 const Value& Batch::field(std::string_view name) const {
-  if (const Value* value = fields_.find(name)) return *value;
+  // There are few fields: comparing their names takes less than making a Key to look up.
+  for (const Dict::Entry& entry : fields_) {
+    if (entry.key.is_string() && entry.key.string() == name) return entry.value;
+  }
   std::vector<std::string> present;
   for (const auto& entry : fields_) present.push_back(entry.key.to_string());
   throw FormatError(

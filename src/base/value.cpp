@@ -161,7 +161,9 @@ Dict& Dict::operator=(Dict&& other) noexcept {
   index_.swap(other.index_);
   return *this;
 }
-Dict::~Dict() { clear(); }
+Dict::~Dict() {
+  if (!entries_.empty()) clear();
+}
 
 std::size_t Dict::size() const noexcept { return entries_.size(); }
 bool Dict::empty() const noexcept { return entries_.empty(); }

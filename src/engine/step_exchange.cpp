@@ -33,10 +33,12 @@ double mean_over_ranks(const StepRows& rows, std::size_t place) {
 void StepExchange::start(Group& group, const StepFacts& facts, bool stop) {
   if (started_)
     throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
-  row_.assign({stop ? 1.0 : 0.0, facts.finite ? 1.0 : 0.0, 0.0, facts.data_time});
   verdict_.losses = facts.losses;
+  verdict_.data_time = facts.data_time;
+  verdict_.finite = facts.finite;
+  verdict_.stop = stop;
   if (group.get_world_size() > 1) {
-    row_[kNames] = fingerprint(facts.losses);
+    row_.assign({stop ? 1.0 : 0.0, facts.finite ? 1.0 : 0.0, fingerprint(facts.losses), facts.data_time});
     for (const auto& [name, value] : facts.losses) row_.push_back(value);
     group.start_step_exchange(row_);
   }
@@ -46,12 +48,7 @@ void StepExchange::start(Group& group, const StepFacts& facts, bool stop) {
 const StepVerdict& StepExchange::wait(Group& group) {
   if (!started_) throw CommError("no exchange has begun", group.get_rank(), "step exchange");
   started_ = false;
-  if (group.get_world_size() == 1) {
-    verdict_.stop = row_[kStop] != 0;
-    verdict_.finite = row_[kFinite] != 0;
-    verdict_.data_time = row_[kDataTime];
-    return verdict_;
-  }
+  if (group.get_world_size() == 1) return verdict_;
   const StepRows& rows = group.wait_step_exchange();
   verdict_.stop = false;
   verdict_.finite = true;

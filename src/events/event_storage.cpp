@@ -184,12 +184,14 @@ const HistoryBuffer& EventStorage::history(std::string_view name) const {
 
 EventStorage::Named<const HistoryBuffer*> EventStorage::histories() const {
   Named<const HistoryBuffer*> result;
+  result.reserve(order_.size());
   for (const std::uint32_t i : order_) result.emplace_back(slots_[i]->name, &slots_[i]->history);
   return result;
 }
 
 EventStorage::Named<EventStorage::Latest> EventStorage::latest() const {
   Named<Latest> result;
+  result.reserve(order_.size());
   for (const std::uint32_t i : order_) {
     const HistoryBuffer& history = slots_[i]->history;
     const HistoryBuffer::Sample& newest = history[history.size() - 1];
@@ -209,6 +211,7 @@ EventStorage::Named<EventStorage::Latest> EventStorage::latest_with_smoothing_hi
 
 EventStorage::Named<bool> EventStorage::smoothing_hints() const {
   Named<bool> result;
+  result.reserve(order_.size());
   for (const std::uint32_t i : order_) result.emplace_back(slots_[i]->name, slots_[i]->smoothing_hint);
   return result;
 }

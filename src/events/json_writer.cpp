@@ -18,17 +18,24 @@ namespace {
 constexpr std::int64_t kChunk = 1 << 16;
 constexpr std::int64_t kNone = -1;
 
-std::string to_json(ScalarLine line) {
-  std::erase_if(line.scalars, [](const auto& scalar) { return scalar.first == "iteration"; });
-  line.scalars.emplace_back("iteration", 0);
-  // Python sorts by code point, which for UTF-8 is the order of the bytes.
-  std::sort(line.scalars.begin(), line.scalars.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::string text = "{";
-  for (const auto& [name, value] : line.scalars) {
-    if (text.size() > 1) text += ", ";
-    text += python_json_string(name) + ": " + (name == "iteration" ? std::to_string(line.iteration) : python_json_number(value));
+/// Appends the line with its newline.
+void add_json(const ScalarLine& line, std::string& text) {
+  const std::pair<std::string, double> iteration("iteration", 0);
+  std::vector<const std::pair<std::string, double>*> sorted = {&iteration};
+  sorted.reserve(line.scalars.size() + 1);
+  for (const auto& scalar : line.scalars) {
+    if (scalar.first != iteration.first) sorted.push_back(&scalar);
   }
-  return text + "}";
+  // Python sorts by code point, which for UTF-8 is the order of the bytes.
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+  text += '{';
+  for (const auto* scalar : sorted) {
+    if (scalar != sorted.front()) text += ", ";
+    text += python_json_string(scalar->first);
+    text += ": ";
+    text += scalar == &iteration ? std::to_string(line.iteration) : python_json_number(scalar->second);
+  }
+  text += "}\n";
 }
 
 /// The iteration that a line of the file says, if any. A quote inside of a name is escaped, so that `"iteration"` is the key
@@ -101,16 +108,18 @@ JSONWriter::~JSONWriter() = default;
 void JSONWriter::write(EventStorage& storage) {
   const std::vector<ScalarLine> lines = impl_->cursor.pending(storage);
   if (lines.empty()) return;
-  std::string text, last;
+  std::string text;
+  text.reserve(lines.size() * 256);
+  std::size_t last = 0;  // where the last line begins
   std::int64_t highest = impl_->last_iteration;
   for (const ScalarLine& line : lines) {
-    last = to_json(line) + "\n";
-    text += last;
+    last = text.size();
+    add_json(line, text);
     highest = std::max(highest, line.iteration);
   }
   impl_->file.append(text);
   impl_->cursor.advance(storage);
-  impl_->last_line = std::move(last);
+  impl_->last_line.assign(text, last);
   impl_->last_iteration = highest;
 }
 

@@ -50,11 +50,17 @@ std::string python_json_number(double value) {
   std::from_chars(digits, end, exponent);
   // Python writes exponents from 16 up and below -4; to_chars already gives them two digits and a sign.
   if (exponent >= 16 || exponent < -4) return std::string(text);
-  std::string fixed(512, '\0');
-  fixed.resize(static_cast<std::size_t>(
-      std::to_chars(fixed.data(), fixed.data() + fixed.size(), value, std::chars_format::fixed).ptr - fixed.data()));
-  if (fixed.find('.') == std::string::npos) fixed += ".0";
-  return fixed;
+  // The same digits, with the point moved from behind the first of them.
+  std::string fixed(text.substr(0, e));
+  const std::size_t first = text[0] == '-' ? 1 : 0;
+  if (fixed.size() > first + 1) fixed.erase(first + 1, 1);
+  if (exponent < 0) {
+    fixed.insert(first, static_cast<std::size_t>(-exponent), '0');
+    exponent = 0;
+  }
+  const std::size_t point = first + static_cast<std::size_t>(exponent) + 1;
+  if (fixed.size() <= point) fixed.append(point + 1 - fixed.size(), '0');
+  return fixed.insert(point, 1, '.');
 }
 
 std::string python_json_string(std::string_view utf8) {

@@ -21,6 +21,8 @@ void add(std::map<std::int64_t, Lines>& lines, std::int64_t iteration, const std
   line->scalars.emplace_back(name, value);
 }
 
+std::int64_t newest_iteration(const HistoryBuffer& history) { return history[history.size() - 1].iteration; }
+
 }  // namespace
 
 std::int64_t ScalarCursor::written(const std::string& name, const HistoryBuffer& history) const {
@@ -31,14 +33,14 @@ std::int64_t ScalarCursor::written(const std::string& name, const HistoryBuffer&
 
 std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const {
   std::map<std::int64_t, Lines> lines;
-  const auto latest = storage.latest_with_smoothing_hint(window_);
   const auto histories = storage.histories();
   const auto hints = storage.smoothing_hints();
-  for (std::size_t i = 0; i < latest.size(); ++i) {
-    const auto& [name, newest] = latest[i];
+  for (std::size_t i = 0; i < histories.size(); ++i) {
+    const std::string& name = histories[i].first;
     const HistoryBuffer& history = *histories[i].second;
     if (hints[i].second) {
-      if (newest.iteration > last_write_) add(lines, newest.iteration, name, newest.value);
+      const std::int64_t newest = newest_iteration(history);
+      if (newest > last_write_) add(lines, newest, name, history.median(history.count_within(window_)));
       continue;
     }
     const bool one = std::find(latest_only_.begin(), latest_only_.end(), name) != latest_only_.end();
@@ -54,8 +56,8 @@ std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const
 }
 
 void ScalarCursor::advance(const EventStorage& storage) {
-  for (const auto& [name, newest] : storage.latest()) last_write_ = std::max(last_write_, newest.iteration);
   const auto histories = storage.histories();
+  for (const auto& [name, history] : histories) last_write_ = std::max(last_write_, newest_iteration(*history));
   const auto hints = storage.smoothing_hints();
   for (std::size_t i = 0; i < hints.size(); ++i) {
     if (!hints[i].second) written_[hints[i].first] = histories[i].second->count();

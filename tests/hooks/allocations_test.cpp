@@ -48,7 +48,7 @@ TEST(Allocations, AStepTakesNoneBeyondItsOperators) {
   double sum = 0;
   const auto step_by_hand = [&] {
     const at::Tensor loss = loss_of(net, x), half = loss * 0.5;
-    sum += loss.detach().item<double>() + half.detach().item<double>();
+    sum += *loss.const_data_ptr<float>() + *half.const_data_ptr<float>();  // what `item` takes is not needed either
     optimizer.zero_grad();
     (loss + half).backward();
     optimizer.step();
