@@ -5,6 +5,7 @@
 #include <tests/support/bell.hpp>
 #include <tests/support/ranks.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/comm/process_group.hpp>
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -38,6 +39,26 @@ Exchange connect_exchange(const ConnectOptions& options, const std::string& name
   return Exchange(
       std::make_shared<Store>(options),
       {.name = name, .rank = options.rank, .world_size = options.world_size, .timeout = options.timeout, .address = "127.0.0.1"});
+}
+
+TEST(Exchange, WhatAnEarlierRunLeftInAFileIsToldWithoutFrames) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    connect_group(options);
+    ConnectOptions again = options;
+    std::string error = "stays away";
+    if (options.rank == 0) {
+      again.timeout = std::chrono::milliseconds(1000);
+      error = error_of([&] { connect_group(again); });
+    }
+    again.name = "another";
+    again.timeout = options.timeout;
+    EXPECT_EQ(connect_group(again)->get_world_size(), 2);
+    return error;
+  };
+  const auto results = run_processes(2, body);
+  for (const RankResult& result : results) EXPECT_EQ(result.status, 0) << result.said;
+  EXPECT_TRUE(contains(results[0].said, "connectFullMesh failed")) << results[0].said;
+  EXPECT_FALSE(contains(results[0].said, "frame #") || contains(results[0].said, "Exception raised from")) << results[0].said;
 }
 
 /// Rank 1 announces a long message for rank 2 and stops. Rank 0 has none and goes on to the next call.

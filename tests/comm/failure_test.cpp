@@ -232,26 +232,6 @@ TEST(Failure, AnotherThreadEndsAWait) {
   EXPECT_TRUE(contains(results[0].said, "broken")) << results[0].said;
 }
 
-TEST(Failure, WhatAnEarlierRunLeftInAFileIsToldWithoutFrames) {
-  const auto body = [](const ConnectOptions& options) -> std::string {
-    connect_group(options);
-    ConnectOptions again = options;
-    std::string error = "stays away";
-    if (options.rank == 0) {
-      again.timeout = std::chrono::milliseconds(1000);
-      error = comm_error_of([&] { connect_group(again); });
-    }
-    again.name = "another";
-    again.timeout = options.timeout;
-    EXPECT_EQ(connect_group(again)->get_world_size(), 2);
-    return error;
-  };
-  const auto results = run_processes(2, body);
-  for (const RankResult& result : results) EXPECT_EQ(result.status, 0) << result.said;
-  EXPECT_TRUE(contains(results[0].said, "connectFullMesh failed")) << results[0].said;
-  EXPECT_FALSE(contains(results[0].said, "frame #") || contains(results[0].said, "Exception raised from")) << results[0].said;
-}
-
 TEST(Failure, AMissingRankIsNamedWhenConnecting) {
   const auto body = [](const ConnectOptions& options) -> std::string {
     if (options.rank == 1) return "stays away";
