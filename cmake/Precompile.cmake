@@ -1,8 +1,8 @@
 # LibTorch's headers take three to ten seconds to parse, in every unit. A target takes them parsed:
 #   treadle_precompiled(TARGET library|test tensor|command|nn|torch)
 # `tensor` holds a tensor and what a room needs to speak of one; `command` the parsers of command lines and JSON too; `nn` holds
-# torch/nn and torch/optim, half a gigabyte that takes two seconds to load: for targets most of whose units include them; `torch`
-# is all of LibTorch's front end, for programs that include torch/torch.h.
+# torch/nn and torch/optim: half a gigabyte, and three seconds for each unit that takes it, so only for those that include them;
+# `torch` is all of LibTorch's front end, for programs that include torch/torch.h.
 #
 # No source may lean on it: what lint compiles is compiled without.
 option(TREADLE_PRECOMPILE "parse LibTorch's headers once for all units" ${PROJECT_IS_TOP_LEVEL})

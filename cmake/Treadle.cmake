@@ -14,10 +14,12 @@ function(treadle_find_fmt)
   endif()
 endfunction()
 
-# treadle_room(NAME SOURCES … [USES room …] [LIBRARIES …] [PRECOMPILED tensor|command|nn|torch]): the library of one room. Its public headers are the
-# files under include/treadle/NAME, a verified set: each compiles alone (build the target all_verify_interface_header_sets).
+# treadle_room(NAME SOURCES … [NN_SOURCES …] [USES room …] [LIBRARIES …] [PRECOMPILED tensor|command]): the library of one room.
+# NN_SOURCES are those that include torch/nn or torch/optim, directly or not; a file in the wrong list only compiles more slowly.
+# The room's public headers are the files under include/treadle/NAME, a verified set: each compiles alone (build the target
+# all_verify_interface_header_sets).
 function(treadle_room name)
-  cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;USES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "" "PRECOMPILED" "SOURCES;NN_SOURCES;USES;LIBRARIES" ${ARGN})
   set(target treadle_${name})
   add_library(${target} ${arg_SOURCES})
   add_library(treadle::${name} ALIAS ${target})
@@ -36,6 +38,15 @@ function(treadle_room name)
     VERSION "${PROJECT_VERSION}" SOVERSION "${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
   if(arg_PRECOMPILED)
     treadle_precompiled(${target} library ${arg_PRECOMPILED})
+  endif()
+  if(arg_NN_SOURCES)
+    add_library(${target}_nn OBJECT ${arg_NN_SOURCES})
+    target_include_directories(${target}_nn PRIVATE "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
+    target_compile_features(${target}_nn PRIVATE cxx_std_20)
+    target_compile_definitions(${target}_nn PRIVATE ${treadle_fmt_definition})
+    target_link_libraries(${target}_nn PRIVATE ${arg_USES} ${arg_LIBRARIES} treadle_warnings)
+    treadle_precompiled(${target}_nn library nn)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_nn>)
   endif()
   set_property(GLOBAL APPEND PROPERTY TREADLE_ROOMS ${name})
 endfunction()

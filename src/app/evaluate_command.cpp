@@ -1,12 +1,9 @@
 #include <app/evaluate_command.hpp>
 #include <app/terminal.hpp>
 #include <app/value_json.hpp>
-#include <treadle/base/errors.hpp>
 #include <treadle/comm/group.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/results.hpp>
-#include <treadle/models/model.hpp>
-#include <treadle/models/sync_batch_norm.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -16,23 +13,8 @@
 namespace treadle {
 
 int evaluate(const Config& config, const std::shared_ptr<Group>& group, bool resume, bool json) {
-  const Builders builders = default_builders();
-  refuse_unsupported(config);
   const std::vector<ExpectedResult> expected = expected_results(config);
-  Tester tester(config, group, builders);
-  if (tester.empty()) config.fail("DATASETS.TEST", "there is nothing to evaluate on");
-  const auto model = builders.model(config);
-  set_sync_batch_norm_group(*model, group);
-  model->to(device_option(config, group->get_local_rank()));
-  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), checkpointer_options(*model, group));
-  if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
-    if (resume) config.fail("OUTPUT_DIR", "there is no checkpoint to evaluate in this folder");
-    throw ConfigError(
-        "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",
-        "MODEL.WEIGHTS");
-  }
-  checkpointer.resume_or_load(config.get_string("MODEL.WEIGHTS"), resume);
-  const Dict results = tester.test(*model);
+  const Dict results = evaluate_weights(config, group, resume);
   if (!group->is_main_process()) return 0;
   print(json ? json_text(json_of_value(results)) : "\n" + format_results_table(results) + "\n");
   verify_results(expected, results);

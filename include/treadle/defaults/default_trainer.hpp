@@ -61,6 +61,12 @@ class Tester {
   std::vector<TestSet> sets_;
 };
 
+/// Evaluates weights without a trainer, on DATASETS.TEST: those of MODEL.WEIGHTS, or with `resume` and a checkpoint in OUTPUT_DIR
+/// the last one there. After `default_setup`, on all ranks, from one thread. Returns what `Tester::test` returns. Throws
+/// ConfigError when there are no data sets or no weights.
+Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool resume,
+                      const Builders& builders = default_builders());
+
 /// A whole training run made from a config: model, optimizer, schedule, data, checkpoints, evaluation and reports. Loop thread
 /// only, but for `request_stop`. The constructor builds everything, so what is wrong with the config or the data is said before
 /// the first step.
