@@ -1,5 +1,6 @@
 #include "checkpoint/key_report.hpp"
 #include "checkpoint/name_matching.hpp"
+#include "checkpoint/name_parts.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -105,21 +106,11 @@ void rename_body(std::string& name) {
   name.replace(0, kBody.size(), "body_conv_fcn");
 }
 
-std::vector<std::string> split(const std::string& name) {
-  std::vector<std::string> parts;
-  for (std::size_t from = 0;;) {
-    std::size_t dot = name.find('.', from);
-    parts.push_back(name.substr(from, dot - from));
-    if (dot == std::string::npos) return parts;
-    from = dot + 1;
-  }
-}
-
 // "fpn.inner.res2.2.sum.lateral.weight" → "fpn_lateral2.weight"; "fpn.res2.2.sum.weight" → "fpn_output2.weight"
 void rename_fpn(std::string& name) {
   bool lateral = name.starts_with("fpn.inner.");
   if (!lateral && !name.starts_with("fpn.res")) return;
-  auto parts = split(name);
+  auto parts = name_parts(name);
   const std::string& stage_part = parts[lateral ? 2 : 1];
   std::string_view digits = std::string_view(stage_part).substr(std::min<std::size_t>(3, stage_part.size()));
   int stage = 0;

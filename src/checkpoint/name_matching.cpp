@@ -1,6 +1,7 @@
 #include "checkpoint/name_matching.hpp"
 
 #include "checkpoint/key_report.hpp"
+#include "checkpoint/name_parts.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -34,21 +35,11 @@ std::string longest_suffix(const std::string& name, const Dict& keys) {
   return {};
 }
 
-std::vector<std::string> split(const std::string& name) {
-  std::vector<std::string> parts;
-  for (std::size_t from = 0;;) {
-    std::size_t dot = name.find('.', from);
-    parts.push_back(name.substr(from, dot - from));
-    if (dot == std::string::npos) return parts;
-    from = dot + 1;
-  }
-}
-
 // The components that the first and last name have in common at equal places: as in Detectron2, not only those before the first
 // difference.
 std::string common_components(const std::vector<std::string>& names) {
   std::vector<std::vector<std::string>> parts;
-  for (const std::string& name : names) parts.push_back(split(name));
+  for (const std::string& name : names) parts.push_back(name_parts(name));
   auto [least, greatest] = std::minmax_element(parts.begin(), parts.end());
   std::vector<std::string> common;
   for (std::size_t i = 0; i < std::min(least->size(), greatest->size()); ++i) {

@@ -16,6 +16,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/data/draw.hpp"
 #include "tests/data/fixed_group.hpp"
 
 namespace treadle {
@@ -56,22 +57,6 @@ std::unique_ptr<Sampler> shuffled(std::int64_t size) {
   return std::make_unique<TrainingSampler>(size, TrainingSamplerOptions{.seed = 3}, nullptr);
 }
 std::unique_ptr<Sampler> sequence(std::int64_t size) { return std::make_unique<SequentialSampler>(size); }
-
-/// The fields and ids of the next `count` results; a null stands for the end of a pass.
-List draw(DataLoader& loader, int count) {
-  List all;
-  for (int i = 0; i < count; ++i) {
-    auto batch = loader.next();
-    if (!batch) {
-      all.push_back(nullptr);
-      continue;
-    }
-    List ids;
-    for (std::int64_t id : batch->ids()) ids.push_back(id);
-    all.push_back(Dict{{"ids", ids}, {"fields", batch->fields()}});
-  }
-  return all;
-}
 
 TEST(DataLoader, TheSameBytesForAnyNumberOfWorkersAndPrefetch) {
   auto run = [](int workers, int prefetch, bool finite) {

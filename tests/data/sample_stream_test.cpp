@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "tests/data/draw.hpp"
 #include "tests/data/fixed_group.hpp"
 
 namespace treadle {
@@ -39,22 +40,6 @@ std::unique_ptr<BatchSource> source(std::int64_t size, StreamLoaderOptions optio
     return sample;
   };
   return make_batch_source(std::make_unique<Counting>(size, bad), std::move(options));
-}
-
-/// The fields and ids of the next results; a null stands for the end of a pass.
-List draw(BatchSource& source, int count) {
-  List all;
-  for (int i = 0; i < count; ++i) {
-    auto batch = source.next();
-    if (!batch) {
-      all.push_back(nullptr);
-      continue;
-    }
-    List ids;
-    for (std::int64_t id : batch->ids()) ids.push_back(id);
-    all.push_back(Dict{{"ids", ids}, {"fields", batch->fields()}});
-  }
-  return all;
 }
 
 TEST(SampleStream, BatchesAreTheSameHoweverFarItReadsAhead) {

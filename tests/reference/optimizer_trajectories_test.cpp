@@ -19,7 +19,7 @@
 #include <optional>
 
 #include "tests/reference/numbers.hpp"
-#include "tests/reference/reference_cases.hpp"
+#include "tests/reference/run_cases.hpp"
 
 namespace treadle {
 namespace {
@@ -339,27 +339,15 @@ void run_primitive(const Json&, const Json& expect) {
   }
 }
 
-using RunCase = void (*)(const Json& input, const Json& expect);
-
 TEST(OptimizerTrajectories, EveryCaseIsEqual) {
   if (at::get_cpu_capability() == "DEFAULT") {
     GTEST_SKIP() << "recorded with AVX2 or AVX512; ATen's plain kernels round differently";
   }
   at::set_num_threads(1);
-  const std::map<std::string, RunCase> runs = {{"trajectory_net", run_trajectory},
-                                               {"trajectory_raw_grads", run_trajectory},
-                                               {"trajectory_error", run_error},
-                                               {"primitive", run_primitive}};
-  for (const Json& item : reference_cases("optimizer_trajectories")) {
-    SCOPED_TRACE(item.at("id").get<std::string>());
-    auto run = runs.find(item.at("kind").get<std::string>());
-    ASSERT_NE(run, runs.end()) << "no test for cases of kind " << item["kind"];
-    try {
-      run->second(item.at("input"), item.at("expect"));
-    } catch (const std::exception& error) {
-      ADD_FAILURE() << "raised: " << error.what();
-    }
-  }
+  run_cases("optimizer_trajectories", {{"trajectory_net", run_trajectory},
+                                       {"trajectory_raw_grads", run_trajectory},
+                                       {"trajectory_error", run_error},
+                                       {"primitive", run_primitive}});
 }
 
 }  // namespace

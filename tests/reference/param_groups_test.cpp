@@ -16,7 +16,7 @@
 #include <memory>
 
 #include "tests/reference/numbers.hpp"
-#include "tests/reference/reference_cases.hpp"
+#include "tests/reference/run_cases.hpp"
 
 namespace treadle {
 namespace {
@@ -259,22 +259,10 @@ void run_build_optimizer(const Json& input, const Json& expect) {
   }
 }
 
-using RunCase = void (*)(const Json& input, const Json& expect);
-
 TEST(ParamGroups, EveryCaseIsEqual) {
-  const std::map<std::string, RunCase> runs = {{"default_optimizer_params", run_default_params},
-                                               {"reduce_param_groups", run_reduce},
-                                               {"build_optimizer", run_build_optimizer}};
-  for (const Json& item : reference_cases("param_groups")) {
-    SCOPED_TRACE(item.at("id").get<std::string>());
-    auto run = runs.find(item.at("kind").get<std::string>());
-    ASSERT_NE(run, runs.end()) << "no test for cases of kind " << item["kind"];
-    try {
-      run->second(item.at("input"), item.at("expect"));
-    } catch (const std::exception& error) {
-      ADD_FAILURE() << "raised: " << error.what();
-    }
-  }
+  run_cases("param_groups", {{"default_optimizer_params", run_default_params},
+                             {"reduce_param_groups", run_reduce},
+                             {"build_optimizer", run_build_optimizer}});
 }
 
 }  // namespace
