@@ -1,5 +1,6 @@
 // What the config says about evaluation has its effect in a run.
 #include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/evaluator_registry.hpp>
@@ -66,6 +67,25 @@ TEST_F(Evaluation, EvaluatorsAreThoseOfTheConfig) {
   for (const char* part : {"TREADLE.EVALUATORS", "command line", "did you mean \"LossEvaluator\"", "\"RegressionEvaluator\""})
     EXPECT_NE(unknown.find(part), std::string::npos) << unknown;
   EXPECT_NE(problem({"TREADLE.EVALUATORS", "()"}).find("at least one"), std::string::npos);
+}
+
+TEST_F(Evaluation, WeightsAreEvaluatedWithoutATrainer) {
+  const std::vector<std::string> by_loss = {"TREADLE.EVALUATORS", "['LossEvaluator']"};
+  const auto total_loss = [](const Dict& results) { return results.at("loss").as_dict().at("total_loss").as_double(); };
+  const auto evaluate = [&](std::vector<std::string> settings, bool resume) {
+    settings.insert(settings.end(), by_loss.begin(), by_loss.end());
+    return total_loss(evaluate_weights(run.config(output / "run", settings), nullptr, resume));
+  };
+  EXPECT_THROW(evaluate({}, false), ConfigError);
+  EXPECT_THROW(evaluate({}, true), ConfigError);
+  DefaultTrainer trainer(run.config(output / "run", by_loss), nullptr);
+  const double untrained = total_loss(trainer.test());
+  const double trained = total_loss(trainer.train());
+  ASSERT_NE(trained, untrained);
+  EXPECT_EQ(evaluate({"MODEL.WEIGHTS", output / "run/model_final.pth"}, false), trained);
+  EXPECT_EQ(evaluate({}, true), trained);
+  EXPECT_THROW(evaluate({}, false), ConfigError);
+  EXPECT_THROW(evaluate({"MODEL.WEIGHTS", output / "run/model_final.pth", "DATASETS.TEST", "()"}, false), ConfigError);
 }
 
 TEST_F(Evaluation, SeveralDataSetsAreTestedOneByOne) {
