@@ -142,7 +142,8 @@ class SharedStore {
   /// Ranks of another run that were told to meet at the same place would be taken for those of this one.
   void compare_runs(const StartedRank& started) {
     constexpr const char* key = "treadle/launch/run";
-    if (serves_) store_->set(key, std::vector<std::uint8_t>(started.run.begin(), started.run.end()));
+    // The store that torchrun keeps has no name of a run in it either.
+    if (place_.rank == 0) store_->set(key, std::vector<std::uint8_t>(started.run.begin(), started.run.end()));
     const std::vector<std::uint8_t> bytes = store_->get(key);
     const std::string there(bytes.begin(), bytes.end());
     if (there == started.run) return;

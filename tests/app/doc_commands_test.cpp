@@ -126,9 +126,10 @@ class Desk {
     }
   }
 
+  /// A line that does not end is stopped, so that the test can say which one it was.
   ProcessResult type(const std::string& text) const {
     const std::string path = program().parent_path().string() + ":" + (kRoot / ".venv/bin").string() + ":" + std::getenv("PATH");
-    return run_process({"/bin/bash", "-c", "cd '" + folder_.path().string() + "' && exec < /dev/null\n" + text},
+    return run_process({"/usr/bin/timeout", "120", "/bin/bash", "-c", "cd '" + folder_.path().string() + "' && exec < /dev/null\n" + text},
                        {{"PATH", path}, {"OMP_NUM_THREADS", "1"}, {"COLUMNS", "80"}});
   }
 
@@ -231,7 +232,9 @@ TEST(DocCommands, EveryLineIsTypedOrExempt) {
       }
       const ProcessResult result = desk->type(Desk::small(std::regex_replace(line.text, std::regex("^build/release/bin/"), "")));
       EXPECT_EQ(result.status, 0) << where(line) << "\n" << result.err;
-      if (line.transcript) EXPECT_EQ(result.out, line.output) << where(line);
+      if (line.transcript) {
+        EXPECT_EQ(result.out, line.output) << where(line);
+      }
       ++typed;
     }
   }

@@ -2,6 +2,8 @@
 #include <tests/launch/program.hpp>
 #include <treadle/launch/held_port.hpp>
 
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
 namespace treadle {
 namespace {
 
@@ -49,6 +51,26 @@ TEST(StartedByOthers, RanksFindEachOtherAndNothingIsSpawned) {
                                         "rank 1/2 local 1/2 generation 0 heard 0 10 locally 0 10"}));
     EXPECT_TRUE(contains(other.out, "[rank 1] WARNING: worry of rank 1")) << other.out;
   }
+}
+
+/// As torchrun does when it is given no port: its agent keeps the store, and the run has a name that no other has.
+TEST(StartedByOthers, RanksMeetInTheStoreOfTorchrunsAgent) {
+  const Program program;
+  c10d::TCPStoreOptions agent;
+  agent.isServer = true;
+  agent.waitWorkers = false;
+  const c10d::TCPStore store("127.0.0.1", agent);
+  const auto start = [&](int rank) {
+    auto variables = torchrun_variables(rank, std::to_string(store.getPort()));
+    variables["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+    variables["TORCHELASTIC_RUN_ID"] = "ed4ddb53";
+    return std::make_unique<RunningProcess>(Program::words({"--timeout", "20000", "exchange", program.file}),
+                                            program.environment(variables));
+  };
+  const auto second = start(1), first = start(0);
+  EXPECT_EQ(first->finish().status, 0) << first->out();
+  EXPECT_EQ(second->finish().status, 0) << second->out();
+  EXPECT_EQ(notes(program.file).size(), 2u);
 }
 
 std::unique_ptr<RunningProcess> start_by_mpirun(const Program& program, int rank, std::vector<std::string> words,
