@@ -101,7 +101,8 @@ class SharedStore {
   }
   ~SharedStore() {
     std::error_code ignored;
-    if (in_file() && serves_) std::filesystem::remove(place_.url.file, ignored);
+    // Those that have come to their end remove it with the last store; a killed one never will.
+    if (in_file() && serves_ && !all_left_) std::filesystem::remove(place_.url.file, ignored);
   }
   SharedStore(const SharedStore&) = delete;
   SharedStore& operator=(const SharedStore&) = delete;
@@ -116,6 +117,7 @@ class SharedStore {
         sleep(Clock::now() + std::chrono::milliseconds(20));
         left = store_->add(key, 0);
       }
+      all_left_ = left >= place_.world_size;
     } catch (const std::exception&) {
       // Rank 0 has ended: nobody needs the store any more.
     }
@@ -136,7 +138,7 @@ class SharedStore {
                                   std::chrono::duration<double>(place_.timeout).count()),
                       place_.rank, "join");
     }
-    store_ = c10::make_intrusive<c10d::FileStore>(place_.url.file.string(), -1);
+    store_ = c10::make_intrusive<c10d::FileStore>(place_.url.file.string(), place_.world_size);
   }
 
   /// Ranks of another run that were told to meet at the same place would be taken for those of this one.
@@ -154,6 +156,7 @@ class SharedStore {
 
   const WorkerPlace& place_;
   bool serves_;
+  bool all_left_ = false;
   c10::intrusive_ptr<c10d::Store> store_;
 };
 
