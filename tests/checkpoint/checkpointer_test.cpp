@@ -15,7 +15,7 @@
 #include <mutex>
 
 #include "tests/checkpoint/small_model.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -131,7 +131,7 @@ TEST(Checkpointer, LoadsModelAndPartsAndReturnsTheRest) {
   checkpointer.save("m", {{"iteration", 9}});
   model.fill(0);
   counter.count = 0;
-  Dict rest = checkpointer.load((folder / "m.pth").string(), std::vector<std::string>{"counter"});
+  Dict rest = checkpointer.load(folder / "m.pth", std::vector<std::string>{"counter"});
   EXPECT_EQ(model.value(), 2);
   EXPECT_EQ(counter.count, 5);
   EXPECT_EQ(other.loads, 0);
@@ -150,7 +150,7 @@ TEST(Checkpointer, ResumeLoadsAllAndOtherwiseTheModelAlone) {
   checkpointer.add_checkpointable("counter", counter);
   checkpointer.save("m");
   counter.count = 0;
-  Dict rest = checkpointer.resume_or_load((folder / "m.pth").string(), false);
+  Dict rest = checkpointer.resume_or_load(folder / "m.pth", false);
   EXPECT_EQ(counter.count, 0);
   EXPECT_TRUE(rest.contains("counter"));
   checkpointer.resume_or_load("", true);
@@ -171,7 +171,7 @@ TEST(Checkpointer, ARefusedPartLeavesEverythingAsItWas) {
   model.fill(3);
   first.count = 6;
   try {
-    checkpointer.load((folder / "m.pth").string());
+    checkpointer.load(folder / "m.pth");
     FAIL();
   } catch (const FormatError& error) {
     EXPECT_NE(std::string(error.what()).find("second"), std::string::npos);
@@ -202,7 +202,7 @@ TEST(Checkpointer, NonPersistentNamesStayOut) {
   Checkpointer checkpointer(model, folder.path(), {.non_persistent = {"mean"}});
   checkpointer.save("m");
   EXPECT_FALSE(load_checkpoint_file(folder / "m.pth").as_dict().at("model").as_dict().contains("mean"));
-  checkpointer.load((folder / "m.pth").string());
+  checkpointer.load(folder / "m.pth");
   EXPECT_FALSE(quiet.said("not found"));
 }
 
@@ -242,7 +242,7 @@ TEST(Checkpointer, AsyncSaveHoldsTheStateOfItsCall) {
   checkpointer.wait();
   for (int i = 1; i <= 3; ++i) {
     SmallModel fresh;
-    Checkpointer(fresh, folder.path()).load((folder / ("m" + std::to_string(i) + ".pth")).string());
+    Checkpointer(fresh, folder.path()).load(folder / ("m" + std::to_string(i) + ".pth"));
     EXPECT_EQ(fresh.value(), i);
   }
   EXPECT_EQ(checkpointer.get_checkpoint_file(), folder / "m3.pth");

@@ -18,8 +18,8 @@
 
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/random_value.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/support/source_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -294,7 +294,7 @@ for i in range(int(sys.argv[2])):
         assert value["w"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], value
 )";
   std::string command =
-      python() + " " + (folder / "rewrite_files.py").string() + " " + folder.path().string() + " " + std::to_string(kFiles);
+      python() + " " + (folder / "rewrite_files.py") + " " + folder.path().string() + " " + std::to_string(kFiles);
   ASSERT_EQ(std::system(command.c_str()), 0);
   for (int i = 0; i < kFiles; ++i) {
     const Value& value = values[static_cast<std::size_t>(i)];

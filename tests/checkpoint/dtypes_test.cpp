@@ -13,8 +13,8 @@
 #include <fstream>
 
 #include "checkpoint/dtype_names.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/support/source_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -91,7 +91,7 @@ for name, tensor in tensors.items():
     assert list(tensor.untyped_storage()) == expected, name
 torch.save(tensors, sys.argv[1] + ".copy")
 )";
-  ASSERT_EQ(std::system((python + " " + (folder / "check.py").string() + " " + (folder / "x.pth").string()).c_str()), 0);
+  ASSERT_EQ(std::system((python + " " + (folder / "check.py") + " " + (folder / "x.pth")).c_str()), 0);
   EXPECT_TRUE(identical(load_checkpoint_file(folder / "x.pth.copy"), all_dtypes()));
 }
 

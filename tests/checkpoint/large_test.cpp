@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/support/source_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -87,8 +87,7 @@ for i in list(range(0, count, 123457)) + [count - 1]:
     assert value["large"][i].item() == ((i >> 20) * 7 + i) % 256, i
 torch.save({"large": value["large"], "behind": value["behind"]}, path + ".copy")
 )";
-  const std::string command =
-      python() + " " + (folder / "check.py").string() + " " + path.string() + " " + std::to_string(kBytes);
+  const std::string command = python() + " " + (folder / "check.py") + " " + path.string() + " " + std::to_string(kBytes);
   ASSERT_EQ(std::system(command.c_str()), 0);
   std::filesystem::remove(path);
   expect_whole(load_checkpoint_file(path.string() + ".copy"));

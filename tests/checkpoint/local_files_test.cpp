@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "tests/checkpoint/small_model.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace {
 

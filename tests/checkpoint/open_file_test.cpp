@@ -14,7 +14,7 @@
 
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/random_value.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {

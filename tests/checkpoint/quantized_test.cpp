@@ -15,8 +15,8 @@
 #include <fstream>
 
 #include "tests/checkpoint/small_model.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/support/source_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -132,7 +132,7 @@ struct Quantized : testing::Test {
     const std::string program = chosen ? chosen : source_folder() + "/.venv/bin/python";
     if (std::system((program + " -c 'import torch' >/dev/null 2>&1").c_str()) != 0) return false;
     std::ofstream(folder / "script.py") << kPython;
-    const std::string command = program + " " + (folder / "script.py").string() + " " + folder.path().string() + " " + what;
+    const std::string command = program + " " + (folder / "script.py") + " " + folder.path().string() + " " + what;
     EXPECT_EQ(std::system(command.c_str()), 0) << what;
     return true;
   }

@@ -19,8 +19,8 @@
 
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/small_model.hpp"
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/support/source_folder.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {
@@ -208,7 +208,7 @@ assert tensors["w"].equal(torch.arange(6.0).view(2, 3)) and tensors["n"].equal(t
 assert tensors["bytes"].tolist() == [0, 1, 2, 3, 4] and tensors["none"].shape == (0, 3), tensors
 save_file(tensors, sys.argv[1] + ".copy")
 )";
-  ASSERT_EQ(std::system((python + " " + (folder / "check.py").string() + " " + (folder / "x.safetensors").string()).c_str()), 0);
+  ASSERT_EQ(std::system((python + " " + (folder / "check.py") + " " + (folder / "x.safetensors")).c_str()), 0);
   const Dict back = load_safetensors_file(folder / "x.safetensors.copy");
   ASSERT_EQ(back.size(), tensors.size());
   for (const auto& [key, value] : tensors) EXPECT_TRUE(identical(back.at(key), value)) << key.string();
@@ -220,7 +220,7 @@ TEST(Safetensors, LoadersKnowTheFormat) {
   SmallModel model(4), fresh(0);
   save_safetensors_file(folder / "w.safetensors", module_state_dict(model));
   EXPECT_TRUE(identical(load_checkpoint_file(folder / "w.safetensors"), module_state_dict(model)));
-  DetectionCheckpointer(fresh).load((folder / "w.safetensors").string());
+  DetectionCheckpointer(fresh).load(folder / "w.safetensors");
   EXPECT_EQ(fresh.value(), 4);
 }
 

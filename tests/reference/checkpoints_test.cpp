@@ -4,9 +4,9 @@
 
 #include <iostream>
 
-#include "tests/checkpoint/temporary_folder.hpp"
 #include "tests/reference/checkpoints_tree.hpp"
 #include "tests/reference/reference_cases.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace treadle {
 namespace {

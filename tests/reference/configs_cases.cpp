@@ -156,17 +156,4 @@ LogLines::LogLines()
 
 LogLines::~LogLines() = default;
 
-TemporaryFolder::TemporaryFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "treadle_configs_XXXXXX").string();
-  if (!mkdtemp(name.data())) throw Error("cannot make a temporary folder");
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
-
-void TemporaryFolder::write(const std::string& name, const std::string& bytes) const {
-  std::filesystem::create_directories((path_ / name).parent_path());
-  std::ofstream(path_ / name, std::ios::binary) << bytes;
-}
-
 }  // namespace treadle

@@ -51,16 +51,4 @@ class LogLines {
   std::unique_ptr<Capture> capture_;
 };
 
-/// A folder that goes away with its owner.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  const std::filesystem::path& path() const { return path_; }
-  void write(const std::string& name, const std::string& bytes) const;
-
- private:
-  std::filesystem::path path_;
-};
-
 }  // namespace treadle

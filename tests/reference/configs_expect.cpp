@@ -1,4 +1,5 @@
 #include "tests/reference/configs_expect.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/config/defaults.hpp>
@@ -81,20 +82,18 @@ std::map<std::string, Value> to_leaves(const Json& pairs) {
   return result;
 }
 
-std::set<std::string> lines_of(const std::string& text) {
-  std::set<std::string> lines;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) lines.insert(line);
-  return lines;
+std::set<std::string> line_set(const std::string& text) {
+  const std::vector<std::string> lines = lines_of(text);
+  return {lines.begin(), lines.end()};
 }
 
 void expect_round_trip(const Config& config, bool new_allowed) {
   TemporaryFolder folder;
-  folder.write("dump.yaml", config.dump());
+  write_text(folder / "dump.yaml", config.dump());
   Config again = default_config();
   if (new_allowed) again.allow_new_keys();
   if (const Value& version = config.at("VERSION"); !version.is_null()) {
-    const Thrown thrown = thrown_by([&] { again.merge_from_file(folder.path() / "dump.yaml"); });
+    const Thrown thrown = thrown_by([&] { again.merge_from_file(folder / "dump.yaml"); });
     ASSERT_EQ(thrown.kind, Thrown::Kind::none) << thrown.message;
     expect_same(leaves(again), leaves(config));
   }
@@ -139,7 +138,7 @@ void expect_dump_lines(const Config& config, const Json& expect) {
     if ((has_nested_tuple(value) || tuple_without_default) && is_mended("dump-restores")) return;
     if (dump_may_differ(value)) return;
   }
-  const std::set<std::string> lines = lines_of(config.dump());
+  const std::set<std::string> lines = line_set(config.dump());
   for (const Json& line : expect["dump_lines"]) EXPECT_TRUE(lines.contains(line)) << "the dump lacks the line " << line;
 }
 
@@ -149,7 +148,7 @@ void expect_dump_text(const Config& config, const std::string& expected) {
   const std::string text = config.dump();
   std::map<std::string, int> missing;
   std::istringstream stream(expected);
-  const std::set<std::string> ours = lines_of(text);
+  const std::set<std::string> ours = line_set(text);
   for (std::string line; std::getline(stream, line);) {
     if (line.find("&id0") == std::string::npos && line.find("*id0") == std::string::npos && !ours.contains(line)) ++missing[line];
   }

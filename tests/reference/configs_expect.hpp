@@ -37,7 +37,7 @@ void expect_same(const std::map<std::string, Value>& found, const std::map<std::
 
 std::map<std::string, Value> to_leaves(const Json& pairs);
 
-std::set<std::string> lines_of(const std::string& text);
+std::set<std::string> line_set(const std::string& text);
 
 /// What is dumped loads to the same, into the defaults as well as on its own.
 void expect_round_trip(const Config& config, bool new_allowed = false);

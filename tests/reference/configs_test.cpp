@@ -1,4 +1,5 @@
 #include "tests/reference/configs_expect.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -121,7 +122,10 @@ TEST(ReferenceConfigs, YamlText) {
     const Json& input = one.at("input");
     const Json& expect = one.at("expect");
     TemporaryFolder folder;
-    for (const auto& [name, content] : input.at("files").items()) folder.write(name, bytes_of(content, folder.path().string()));
+    for (const auto& [name, content] : input.at("files").items()) {
+      std::filesystem::create_directories((folder.path() / name).parent_path());
+      write_text(folder.path() / name, bytes_of(content, folder.path().string()));
+    }
     Config config = default_config();
     if (input.contains("prepared")) prepare(config, input["prepared"]);
     LogLines log;
@@ -263,7 +267,7 @@ void check_version_script(int version, const Json& expect) {
 void check_dump_script(const Json& tree, const Json& expect) {
   Config config;
   for (const auto& [key, value] : tree.items()) config.declare(key, to_value(value).value());
-  const std::set<std::string> lines = lines_of(config.dump());
+  const std::set<std::string> lines = line_set(config.dump());
   std::istringstream stream(expect.at("result").get<std::string>());
   std::string key;
   for (std::string line; std::getline(stream, line);) {
