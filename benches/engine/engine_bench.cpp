@@ -1,11 +1,12 @@
 // What a step of the engine costs, on one thread: a 16-wide MLP trained
 //   by a bare LibTorch loop with torch::optim::SGD,
 //   by hand with the calls that the engine makes (Treadle's Sgd), the loss read by `item`, as one writes it,
-//   by hand with exactly these calls: the loss read from memory, which the engine does where it can, for comparison without a
-//   limit, by SimpleTrainer with six hooks, metrics recorded and written every 20 iterations.
-// They take turns of some hundred steps; medians over the turns, and of the differences in a turn, are compared, so that a
-// busy machine slows all. Calls of operator new are counted, over all steps and in those that write nothing. Batches are made
-// ahead, as a loader's threads do. Ends with the memory that a million recorded steps take.
+//   by hand with exactly these calls: the loss read from memory, which the engine does where it can, to compare with,
+//   by SimpleTrainer with six hooks, metrics recorded and written every 20 iterations.
+// They take turns of 2000 steps, over which the start and the end of a run (half a millisecond) are spread; medians over the
+// turns, and of the differences in a turn, are compared, so that a busy machine slows all. Calls of operator new are counted,
+// over all steps and in those that write nothing. Batches are made ahead, as a loader's threads do. Ends with the memory that a
+// million recorded steps take.
 
 #include <benches/report.hpp>
 #include <benches/timing.hpp>
@@ -47,8 +48,8 @@ namespace {
 
 using namespace treadle;
 
-constexpr std::int64_t kStepsOfATurn = 400;
-constexpr int kTurns = 101;
+constexpr std::int64_t kStepsOfATurn = 2000;
+constexpr int kTurns = 41;
 constexpr std::int64_t kPeriod = 20;  // of the writer
 
 torch::nn::Sequential mlp() {
@@ -216,7 +217,7 @@ int main() {
     ByHand hand{.reads_by_item = true}, leanest{.reads_by_item = false};
     Engine engine(folder.string());
     std::vector<double> bare_times, hand_times, leanest_times, engine_times, bare_news, hand_news, engine_news;
-    for (int k = -1; k < (quick() ? 21 : kTurns); ++k) {
+    for (int k = -1; k < (quick() ? 7 : kTurns); ++k) {
       const Turn a = turn(bare), b = turn(hand), c = turn(engine), d = turn(leanest);
       if (k < 0) continue;
       bare_times.push_back(a.microseconds), hand_times.push_back(b.microseconds), engine_times.push_back(c.microseconds);
