@@ -88,7 +88,7 @@ std::vector<Line> lines_of_page(const fs::path& page) {
       }
     }
   }
-  std::stable_sort(found.begin(), found.end(), [](const Line& a, const Line& b) { return a.number < b.number; });
+  std::ranges::sort(found, {}, &Line::number);  // a line of a table has one command
   return found;
 }
 
@@ -129,8 +129,9 @@ class Desk {
   /// A line that does not end is stopped, so that the test can say which one it was.
   ProcessResult type(const std::string& text) const {
     const std::string path = program().parent_path().string() + ":" + (kRoot / ".venv/bin").string() + ":" + std::getenv("PATH");
-    return run_process({"/usr/bin/timeout", "120", "/bin/bash", "-c", "cd '" + folder_.path().string() + "' && exec < /dev/null\n" + text},
-                       {{"PATH", path}, {"OMP_NUM_THREADS", "1"}, {"COLUMNS", "80"}});
+    return run_process(
+        {"/usr/bin/timeout", "120", "/bin/bash", "-c", "cd '" + folder_.path().string() + "' && exec < /dev/null\n" + text},
+        {{"PATH", path}, {"OMP_NUM_THREADS", "1"}, {"COLUMNS", "80"}});
   }
 
   /// False for a line that needs Python's torch where there is none.

@@ -68,9 +68,9 @@ TEST(Versions, TheAnchorsOfTheDetectorInUseAreKept) {
   const std::string anchors = "VERSION: 1\nMODEL:\n  RPN: {ANCHOR_SIZES: [[1]]}\n  RETINANET: {ANCHOR_SIZES: [[2]]}\n";
   Config config = default_config();
   config.merge_from_file(folder.write("rcnn.yaml", anchors));
-  expect_value(config.at("MODEL.ANCHOR_GENERATOR.SIZES"), List{List{1}});
+  expect_value(config.at("MODEL.ANCHOR_GENERATOR.SIZES"), List{Value(List{1})});
   config.merge_from_file(folder.write("retina.yaml", anchors + "  META_ARCHITECTURE: RetinaNet\n"));
-  expect_value(config.at("MODEL.ANCHOR_GENERATOR.SIZES"), List{List{2}});
+  expect_value(config.at("MODEL.ANCHOR_GENERATOR.SIZES"), List{Value(List{2})});
 }
 
 TEST(Versions, SectionsForNewKeysStayOpen) {
