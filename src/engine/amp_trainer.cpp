@@ -62,13 +62,11 @@ void AMPTrainer::before_gradients_are_read() {
   if (scaler_.enabled()) scaler_.unscale(optimizer());
 }
 
-void AMPTrainer::update(const std::function<at::Tensor()>& closure) {
-  if (!scaler_.enabled()) {
-    SimpleTrainer::update(closure);
-    return;
-  }
-  scaler_.step(optimizer());
+bool AMPTrainer::update(const std::function<at::Tensor()>& closure) {
+  if (!scaler_.enabled()) return SimpleTrainer::update(closure);
+  const bool stepped = scaler_.step(optimizer());
   scaler_.update();
+  return stepped;
 }
 
 void AMPTrainer::step_left_out() {

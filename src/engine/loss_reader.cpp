@@ -12,12 +12,8 @@
 namespace treadle {
 namespace {
 
-/// The device of all of them, unless that is the CPU or they are on several.
-std::optional<c10::Device> common_device(const LossDict& losses) {
-  if (losses.front().second.is_cpu()) return std::nullopt;
-  const c10::Device device = losses.front().second.device();
-  const bool common = std::ranges::all_of(losses, [&](const auto& loss) { return loss.second.device() == device; });
-  return common ? std::optional(device) : std::nullopt;
+bool all_on(c10::Device device, const LossDict& losses) {
+  return std::ranges::all_of(losses, [&](const auto& loss) { return loss.second.device() == device; });
 }
 
 /// The number in a tensor of one element. One that lies in plain memory is read where it lies: the operators that `item` calls
@@ -55,7 +51,7 @@ void LossReader::add(const LossDict& losses, bool first, std::int64_t iteration)
   if (first) {
     names_.resize(losses.size());  // keeps the memory of the names
     for (std::size_t i = 0; i < losses.size(); ++i) names_[i] = losses[i].first;
-    sums_.assign(losses.size(), 0);
+    sums_.assign(losses.size(), -0.0);  // to which every number adds up as itself, a negative zero too
     batches_ = 0;
     on_device_.clear();
     on_host_.reset();
@@ -63,14 +59,13 @@ void LossReader::add(const LossDict& losses, bool first, std::int64_t iteration)
     check_names(losses, iteration);
   }
   ++batches_;
-  if (common_device(losses)) {
+  // Batches whose losses lie elsewhere than those of the first are rare, and waited for.
+  const c10::Device device = on_device_.empty() ? losses.front().second.device() : on_device_.front().device();
+  if (!device.is_cpu() && all_on(device, losses)) {
     on_device_.push_back(pack(losses));
     return;
   }
-  for (std::size_t i = 0; i < losses.size(); ++i) {
-    const double value = number_in(losses[i].second);
-    sums_[i] = first ? value : sums_[i] + value;
-  }
+  for (std::size_t i = 0; i < losses.size(); ++i) sums_[i] += number_in(losses[i].second);
 }
 
 at::Tensor LossReader::packed() const { return on_device_.size() == 1 ? on_device_.front() : at::cat(on_device_); }
@@ -87,8 +82,8 @@ void LossReader::prefetch() {
 void LossReader::take(const at::Tensor& numbers) {
   const at::Tensor values = numbers.to(c10::kCPU).to(at::kDouble).contiguous();
   const double* value = values.const_data_ptr<double>();
-  for (std::int64_t k = 0; k < batches_; ++k) {
-    for (double& sum : sums_) sum = k == 0 ? *value++ : sum + *value++;
+  for (std::size_t k = 0; k < on_device_.size(); ++k) {
+    for (double& sum : sums_) sum += *value++;
   }
 }
 

@@ -141,7 +141,10 @@ void SimpleTrainer::backward(const at::Tensor& loss) {
   else
     loss.backward();
 }
-void SimpleTrainer::update(const std::function<at::Tensor()>& closure) { optimizer_.step(closure); }
+bool SimpleTrainer::update(const std::function<at::Tensor()>& closure) {
+  optimizer_.step(closure);
+  return true;
+}
 
 LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, bool first) {
   LossDict losses = compute_losses(batch);
@@ -263,12 +266,13 @@ void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
     step_left_out();
     return;
   }
+  bool stepped = false;
   if (!needs_closure_) {
-    update(nullptr);
+    stepped = update(nullptr);
   } else {
     // The gradients of the first call are there already.
     bool first = true;
-    update([&] {
+    stepped = update([&] {
       if (std::exchange(first, false)) return shared_loss(loss);
       optimizer_.zero_grad();
       const at::Tensor anew = sum_of(compute_losses(batch));
@@ -277,7 +281,7 @@ void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
       return shared_loss(anew);
     });
   }
-  if (clips_by_itself_) norm_ = clips_by_itself_->last_norm();
+  if (clips_by_itself_) norm_ = stepped ? clips_by_itself_->last_norm() : std::nullopt;
 }
 
 void SimpleTrainer::record_norm(EventStorage& storage) {
@@ -317,7 +321,10 @@ void check_pending(const ValueView& pending) {
   if (pending["iteration"].as_int() < 0) pending["iteration"].fail("must not be negative");
   pending["data_time"].as_double();
   const ValueView losses = pending["losses"];
-  for (const auto& loss : losses.as_dict()) losses[loss.key].as_double();
+  for (const auto& loss : losses.as_dict()) {
+    if (!loss.key.is_string()) losses[loss.key].fail("the name of a loss must be text");
+    losses[loss.key].as_double();
+  }
 }
 
 }  // namespace

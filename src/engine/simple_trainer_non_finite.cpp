@@ -12,18 +12,33 @@
 #include <torch/optim/optimizer.h>
 
 #include <cmath>
+#include <limits>
 #include <utility>
+#include <vector>
 
 namespace treadle {
 
+namespace {
+
+/// The largest magnitude; a sum of finite numbers need not be finite, least of all in float16.
+at::Tensor largest_gradient(const torch::optim::Optimizer& optimizer) {
+  std::vector<at::Tensor> grads;
+  for (const auto& group : optimizer.param_groups()) {
+    for (const at::Tensor& param : group.params()) {
+      if (!param.grad().defined()) continue;
+      const at::Tensor numbers = param.grad().is_sparse() ? param.grad()._values() : param.grad();
+      if (numbers.numel() > 0) grads.push_back(numbers);
+    }
+  }
+  return total_norm(grads, std::numeric_limits<double>::infinity());
+}
+
+}  // namespace
+
 bool SimpleTrainer::is_finite(const StepVerdict& verdict) const {
   if (!verdict.finite) return false;
-  if (!options_.non_finite.check_gradients) return true;
   // Reduced gradients are equal on all ranks, so all see the same.
-  for (const auto& group : optimizer_.param_groups()) {
-    if (!std::isfinite(total_grad_norm(group.params(), 1).item<double>())) return false;
-  }
-  return true;
+  return !options_.non_finite.check_gradients || std::isfinite(largest_gradient(optimizer_).item<double>());
 }
 
 void SimpleTrainer::deal_with_non_finite(TrainerBase& loop, const StepVerdict& verdict) {

@@ -86,6 +86,18 @@ TEST_F(AmpTrainerTest, ClippingSeesGradientsThatAreNotScaled) {
   EXPECT_NEAR(weight(), 1 - 0.25, 1e-6);
 }
 
+TEST_F(AmpTrainerTest, AStepThatTheScalerLeavesOutHasNoNorm) {
+  WithGradientClipping<torch::optim::SGD> clipping({.enabled = true, .type = ClipType::full_model}, linear->parameters(),
+                                                   torch::optim::SGDOptions(1.0));
+  AMPTrainer trainer(model(), *source, clipping, {}, {.scaler = {.init_scale = 1024}});
+  trainer.train(0, 1);
+  EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 1);
+  factor = 65536.0F;
+  trainer.train(1, 2);
+  EXPECT_EQ(trainer.grad_scaler().get_scale(), 512);
+  EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 1);
+}
+
 TEST_F(AmpTrainerTest, EveryOptionOfTheSimpleTrainerCounts) {
   torch::optim::SGD sgd(linear->parameters(), 1.0);
   AMPTrainer trainer(model(), *source, sgd, {.zero_grad_before_forward = true, .gather_metric_period = 2, .batches_per_step = 2});

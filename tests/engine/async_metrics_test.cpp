@@ -110,6 +110,9 @@ TEST_F(AsyncMetrics, WhatIsPendingIsPartOfTheState) {
   Dict broken = *state;
   broken.at("pending_metrics").as_dict().set("iteration", -2);
   EXPECT_THROW(first.trainer->check_state_dict(broken), FormatError);
+  broken = *state;
+  broken.at("pending_metrics").as_dict().set("losses", Dict{{std::int64_t{7}, 0.5}});
+  EXPECT_THROW(first.trainer->check_state_dict(broken), FormatError);
 }
 
 TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {

@@ -6,6 +6,7 @@
 #include <treadle/models/make_model.hpp>
 
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones_like.h>
 #include <gtest/gtest.h>
 #include <torch/optim/sgd.h>
 
@@ -79,6 +80,34 @@ TEST_F(StepRules, EveryCallOfAClosureLeavesTheGradientsOfOnePassClipped) {
   const GradientClippingOptions clip{.enabled = true, .type = ClipType::value, .clip_value = 1};
   SimpleTrainer(model, *source, clipped, {.clip = clip, .closure = true}).train(0, 1);
   EXPECT_EQ(clipped.gradients, (std::vector<double>{1, 1}));
+}
+
+/// One step with gradients of this kind; whether it was made.
+bool steps_with(const at::Tensor& gradient, BatchSource& source) {
+  auto module = std::make_shared<torch::nn::Module>();
+  const at::Tensor w = module->register_parameter("w", at::ones_like(gradient));
+  const auto model = make_model(module, [&](auto&, const Batch&) { return LossDict{{"loss", (w * 0).sum().to(at::kFloat)}}; });
+  w.register_hook([gradient](const at::Tensor&) { return gradient; });
+  module->register_parameter("empty", torch::zeros({0}, gradient.options())).mutable_grad() = torch::zeros({0}, gradient.options());
+  torch::optim::SGD sgd(module->parameters(), 0.5);
+  SimpleTrainer trainer(model, source, sgd, {.non_finite = {.action = NonFiniteAction::skip, .check_gradients = true}});
+  trainer.train(0, 1);
+  return trainer.state_dict().find("skipped_steps") == nullptr;
+}
+
+TEST_F(StepRules, GradientsAreFiniteThoughTheirSumIsNot) {
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
+    for (const double largest : {6e4, 1e38}) {
+      if (type == at::kHalf && largest > 65504) continue;
+      at::Tensor gradient = at::full({100}, largest, type);
+      EXPECT_TRUE(steps_with(gradient, *source)) << type << " " << largest;
+      for (const double bad : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+        at::Tensor broken = gradient.clone();
+        broken[37] = bad;
+        EXPECT_FALSE(steps_with(broken, *source)) << type << " " << largest << " " << bad;
+      }
+    }
+  }
 }
 
 }  // namespace

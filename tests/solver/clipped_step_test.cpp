@@ -244,6 +244,51 @@ TEST(ClippedStep, GoesThroughTheStepOfADerivedClass) {
   EXPECT_NEAR(param.detach()[0].item<double>(), 0.5, 1e-6);
 }
 
+/// Has the rule p -= 10 g instead of Sgd's.
+class TenfoldSgd : public Sgd {
+ public:
+  using Sgd::Sgd;
+  at::Tensor step(LossClosure = nullptr) override {
+    for (const at::Tensor& param : param_groups()[0].params()) param.detach().sub_(param.grad(), 10);
+    return {};
+  }
+};
+
+TEST(ClippedStep, ClipsForADerivedClassWithARuleOfItsOwn) {
+  at::Tensor param = at::ones({4}).set_requires_grad(true);
+  WithGradientClipping<TenfoldSgd> clipping({.enabled = true, .type = ClipType::full_model, .clip_value = 1}, Tensors{param},
+                                            SgdOptions{.lr = 1});
+  param.mutable_grad() = at::full({4}, 2.0);
+  clipping.step();
+  EXPECT_EQ(clipping.last_norm()->item<double>(), 4);
+  EXPECT_NEAR(param.grad()[0].item<double>(), 0.5, 1e-6);
+  EXPECT_NEAR(param.detach()[0].item<double>(), 1 - 10 * 0.5, 1e-5);
+}
+
+TEST(ClippedStep, ThatThrewLeavesNoNormForAnother) {
+  at::Tensor param = at::ones({4}).set_requires_grad(true);
+  const GradientClippingOptions clip{
+      .enabled = true, .type = ClipType::full_model, .clip_value = 1, .non_finite = NonFiniteNorm::error};
+  WithGradientClipping<Sgd> clipping(clip, Tensors{param}, SgdOptions{.lr = 1});
+  WithGradientClipping<torch::optim::SGD> clipping_before(clip, Tensors{param}, torch::optim::SGDOptions(1));
+  param.mutable_grad() = at::full({4}, 2.0);
+  clipping.step();
+  param.mutable_grad() = at::full({4}, 2.0);
+  clipping_before.step();
+  param.mutable_grad() = at::full({4}, NAN);
+  EXPECT_THROW(clipping.step(), Error);
+  EXPECT_FALSE(clipping.last_norm());
+  EXPECT_THROW(clipping_before.step(), Error);
+  EXPECT_FALSE(clipping_before.last_norm());
+
+  Sgd sgd({param}, {.lr = 1});
+  sgd.clip_next_step(clip);
+  EXPECT_THROW(sgd.step(), Error);
+  param.mutable_grad() = at::full({4}, 2.0);
+  sgd.step();
+  EXPECT_FALSE(sgd.take_norm());
+}
+
 TEST(ClippedStep, WithoutGradientsTheNormIsZero) {
   WithGradientClipping<Sgd> clipping({.enabled = true, .type = ClipType::full_model}, Tensors{at::ones({4})}, SgdOptions{});
   clipping.step();

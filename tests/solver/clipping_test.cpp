@@ -4,7 +4,10 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/_efficientzerotensor.h>
+#include <ATen/ops/_neg_view.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
@@ -57,6 +60,14 @@ TEST(TotalNorm, HasTheBitsOfAten) {
     norms.pop_back();
     EXPECT_TRUE(total_norm(grads, p).equal(at::linalg_vector_norm(at::stack(norms), p))) << p;
   }
+}
+
+TEST(TotalNorm, AndClippingTakeGradientsThatDoNotLieInMemoryAsTheyAre) {
+  const Tensors grads = {at::_neg_view(at::full({4}, -1.0)), at::full({5}, 1.0), at::_efficientzerotensor({3}, at::kFloat)};
+  EXPECT_EQ(total_norm(grads).item<double>(), 3);
+  Tensors ours(grads.begin(), grads.begin() + 2);
+  clip_grads_with_norm(ours, 1.5, total_norm(grads));
+  for (const at::Tensor& grad : ours) EXPECT_TRUE(grad.allclose(at::full_like(grad, 0.5)));
 }
 
 TEST(TotalNorm, PassesOverMissingGradients) {

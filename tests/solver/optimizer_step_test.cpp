@@ -6,6 +6,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/ops/_neg_view.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/maximum.h>
@@ -87,6 +88,9 @@ at::Tensor with_gaps(const at::Tensor& tensor) {
   return wide.select(-1, 0);
 }
 
+/// The same numbers, of which memory holds the opposite.
+at::Tensor seen_negated(const at::Tensor& tensor) { return at::_neg_view(tensor.neg()); }
+
 const std::vector<SgdOptions> kSgdOptions = {
     {.lr = 0.1},
     {.lr = 0.1, .weight_decay = 0.01},
@@ -111,7 +115,9 @@ TEST(Sgd, TakesTensorsOfAnyLayout) {
                                                                             {channels_last, as_is},
                                                                             {as_is, channels_last},
                                                                             {with_gaps, as_is},
-                                                                            {as_is, with_gaps}}) {
+                                                                            {as_is, with_gaps},
+                                                                            {seen_negated, as_is},
+                                                                            {as_is, seen_negated}}) {
       // ATen's fused kernel treats the last few elements of a tensor differently, so only whole vectors compare equal.
       if (fused) {
         Tensors values = random_tensors({{2, 4, 4, 4}}, 1);
@@ -278,12 +284,13 @@ Tensors adam_reference(Tensors params, int steps, const AdamOptions& options, bo
 }
 
 template <class Optimizer>
-void expect_adam_equals_reference(const AdamOptions& options, bool decoupled, at::ScalarType type, const Layout& layout = as_is) {
+void expect_adam_equals_reference(const AdamOptions& options, bool decoupled, at::ScalarType type, const Layout& layout = as_is,
+                                  const Layout& grad_layout = as_is) {
   Tensors values = random_tensors(kShapes, 1, type);
   Tensors mine = parameters(values, layout);
   Optimizer optimizer(mine, options);
   for (std::uint64_t step = 1; step <= 5; ++step) {
-    set_grads(mine, step);
+    set_grads(mine, step, grad_layout);
     optimizer.step();
   }
   expect_same(mine, adam_reference(parameters(values), 5, options, decoupled));
@@ -304,10 +311,12 @@ TEST(AdamW, EqualsAtensOperations) {
   }
   expect_adam_equals_reference<AdamW>({.lr = 0.01, .weight_decay = 0.1, .amsgrad = true}, true, at::kFloat, channels_last);
   expect_adam_equals_reference<Adam>({.lr = 0.01, .weight_decay = 0.1}, false, at::kFloat, with_gaps);
+  expect_adam_equals_reference<AdamW>({.lr = 0.01}, true, at::kFloat, seen_negated, as_is);
+  expect_adam_equals_reference<AdamW>({.lr = 0.01}, true, at::kFloat, as_is, seen_negated);
 }
 
 template <class Optimizer>
-void expect_fused_is_close(const AdamOptions& options) {
+void expect_fused_is_close(const AdamOptions& options, const Layout& grad_layout = as_is) {
   Tensors plain = parameters(random_tensors(kShapes, 1)), fused = parameters(random_tensors(kShapes, 1));
   Optimizer a(plain, options);
   AdamOptions with_fused = options;
@@ -315,7 +324,7 @@ void expect_fused_is_close(const AdamOptions& options) {
   Optimizer b(fused, with_fused);
   for (std::uint64_t step = 1; step <= 5; ++step) {
     set_grads(plain, step);
-    set_grads(fused, step);
+    set_grads(fused, step, grad_layout);
     a.step();
     b.step();
   }
@@ -325,6 +334,7 @@ void expect_fused_is_close(const AdamOptions& options) {
 TEST(AdamW, FusedIsTheSameUpToRounding) {
   for (bool amsgrad : {false, true}) {
     expect_fused_is_close<AdamW>({.lr = 0.01, .weight_decay = 0.1, .amsgrad = amsgrad});
+    expect_fused_is_close<AdamW>({.lr = 0.01, .amsgrad = amsgrad}, seen_negated);
     expect_fused_is_close<Adam>({.lr = 0.01, .weight_decay = 0.1, .amsgrad = amsgrad, .maximize = true});
   }
 }

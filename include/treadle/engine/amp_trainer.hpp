@@ -37,7 +37,7 @@ class AMPTrainer final : public SimpleTrainer {
   LossDict compute_losses(const Batch& batch) override;
   void backward(const at::Tensor& loss) override;
   void before_gradients_are_read() override;
-  void update(const std::function<at::Tensor()>& closure) override;
+  bool update(const std::function<at::Tensor()>& closure) override;
   void step_left_out() override;
 
   AmpPrecision precision_;

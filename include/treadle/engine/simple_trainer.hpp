@@ -107,7 +107,8 @@ class SimpleTrainer : public TrainerBase {
   virtual void backward(const at::Tensor& loss);
   /// Called once between the last backward pass and whoever reads the gradients.
   virtual void before_gradients_are_read() {}
-  virtual void update(const std::function<at::Tensor()>& closure);
+  /// Returns whether the optimizer made its step.
+  virtual bool update(const std::function<at::Tensor()>& closure);
   /// Called instead of `update` in a step that is skipped.
   virtual void step_left_out() {}
   bool needs_closure() const noexcept { return needs_closure_; }

@@ -33,7 +33,7 @@ void validate(const AdamOptions& options);
 /// with scalars computed in double and rounded once, and ATen's square root, whose last bit depends on its vector library. A
 /// parameter on another device, of another dtype, or whose gradient or state has other strides takes ATen's operations one by
 /// one. Sparse gradients throw Error.
-class AdamW : public torch::optim::AdamW, public GroupInfoHolder, public ClipsInStep {
+class AdamW : public torch::optim::AdamW, public GroupInfoHolder, public ClipsInStep<AdamW> {
  public:
   /// Throws ConfigError for options or groups that are not as described.
   AdamW(const std::vector<ParamGroup>& groups, const AdamOptions& options);
@@ -44,7 +44,7 @@ class AdamW : public torch::optim::AdamW, public GroupInfoHolder, public ClipsIn
 };
 
 /// Adam (Kingma and Ba, 2015): as AdamW, but weight decay is added to the gradient: g = fma(weight_decay, p, g).
-class Adam : public torch::optim::Adam, public GroupInfoHolder, public ClipsInStep {
+class Adam : public torch::optim::Adam, public GroupInfoHolder, public ClipsInStep<Adam> {
  public:
   Adam(const std::vector<ParamGroup>& groups, const AdamOptions& options);
   Adam(std::vector<at::Tensor> params, const AdamOptions& options);

@@ -60,13 +60,15 @@ using GradientClipper = std::function<std::optional<at::Tensor>(const std::vecto
 class ClippingOptimizer {
  public:
   virtual ~ClippingOptimizer() = default;
-  /// The norm that the last step clipped, on the device of the gradients; nothing before the first step and when clipping by
-  /// value.
+  /// The norm that the last step clipped, on the device of the gradients; nothing before the first step, when that step threw,
+  /// and when clipping by value.
   virtual const std::optional<at::Tensor>& last_norm() const noexcept = 0;
 };
 
-/// A base of optimizers that clip by the norm of all gradients in their own `step`: one walk over the parameters serves the norm
-/// and the step, and gradients are multiplied in the pass that reads them anyway. Loop thread only.
+/// A base of an optimizer that clips by the norm of all gradients in its own `step`: one walk over the parameters serves the norm
+/// and the step, and gradients are multiplied in the pass that reads them anyway. `Optimizer` is the class whose `step` that is:
+/// a class derived from it with another `step` is no such optimizer. Loop thread only.
+template <class Optimizer>
 class ClipsInStep {
  public:
   virtual ~ClipsInStep() = default;
@@ -74,7 +76,7 @@ class ClipsInStep {
   /// Has the next `step` clip in place by the norm of all gradients, whatever `clip.type` says. It changes nothing when
   /// `norm_allows_step` forbids it.
   void clip_next_step(const GradientClippingOptions& clip) { clip_ = clip; }
-  /// The norm that the last step clipped; nothing when it was not asked to.
+  /// The norm that the last step clipped; nothing when it was not asked to, or threw before it knew.
   std::optional<at::Tensor> take_norm() { return std::exchange(norm_, std::nullopt); }
 
  protected:
@@ -82,7 +84,11 @@ class ClipsInStep {
   ClipsInStep(const ClipsInStep&) = default;
   ClipsInStep& operator=(const ClipsInStep&) = default;
 
-  std::optional<GradientClippingOptions> take_clipping() { return std::exchange(clip_, std::nullopt); }
+  /// For the beginning of a step.
+  std::optional<GradientClippingOptions> take_clipping() {
+    norm_.reset();
+    return std::exchange(clip_, std::nullopt);
+  }
   std::optional<at::Tensor> norm_;
 
  private:

@@ -29,7 +29,7 @@ void validate(const SgdOptions& options);
 ///     g = nesterov ? fma(momentum, m, g) : m;  p = fma(-lr, g, p)
 /// with scalars computed in double and rounded once. A parameter on another device, of another dtype, sparse, or whose gradient
 /// or momentum has other strides takes ATen's operations one by one, with the same result.
-class Sgd : public torch::optim::SGD, public GroupInfoHolder, public ClipsInStep {
+class Sgd : public torch::optim::SGD, public GroupInfoHolder, public ClipsInStep<Sgd> {
  public:
   /// Throws ConfigError for options or groups that are not as described.
   Sgd(const std::vector<ParamGroup>& groups, const SgdOptions& options);

@@ -14,6 +14,14 @@
 
 namespace treadle {
 
+/// The class that defines this `step`; for decltype.
+template <class Optimizer>
+std::type_identity<Optimizer> class_of_step(at::Tensor (Optimizer::*)(torch::optim::Optimizer::LossClosure));
+
+/// Whether the `step` of `Optimizer` clips when it is asked to.
+template <class Optimizer>
+concept ClippingInItsStep = std::is_base_of_v<ClipsInStep<typename decltype(class_of_step(&Optimizer::step))::type>, Optimizer>;
+
 /// `BaseOptimizer` with gradients clipped at the start of every `step`, over all groups together. Loop thread only.
 /// A step that is left out because of a norm that is not finite returns an undefined tensor.
 /// With a closure the gradients are clipped that are there when `step` is called, as in Detectron2.
@@ -26,7 +34,8 @@ class WithGradientClipping : public BaseOptimizer, public ClippingOptimizer {
       : BaseOptimizer(std::forward<Arguments>(arguments)...), options_(clip), clip_(create_gradient_clipper(clip)) {}
 
   at::Tensor step(torch::optim::Optimizer::LossClosure closure = nullptr) override {
-    if constexpr (std::is_base_of_v<ClipsInStep, BaseOptimizer>) {
+    last_norm_.reset();
+    if constexpr (ClippingInItsStep<BaseOptimizer>) {
       // A closure makes other gradients than those that are to be clipped.
       if (options_.type == ClipType::full_model && !closure) {
         this->clip_next_step(options_);
