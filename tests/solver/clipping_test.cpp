@@ -65,6 +65,7 @@ TEST(TotalNorm, HasTheBitsOfAten) {
 TEST(TotalNorm, AndClippingTakeGradientsThatDoNotLieInMemoryAsTheyAre) {
   const Tensors grads = {at::_neg_view(at::full({4}, -1.0)), at::full({5}, 1.0), at::_efficientzerotensor({3}, at::kFloat)};
   EXPECT_EQ(total_norm(grads).item<double>(), 3);
+  EXPECT_EQ(total_norm({grads[1], grads[2], at::full({4}, 1.0)}).item<double>(), 3);
   Tensors ours(grads.begin(), grads.begin() + 2);
   clip_grads_with_norm(ours, 1.5, total_norm(grads));
   for (const at::Tensor& grad : ours) EXPECT_TRUE(grad.allclose(at::full_like(grad, 0.5)));
