@@ -10,6 +10,7 @@
 
 #include <benches/report.hpp>
 #include <benches/timing.hpp>
+#include <tests/support/count_news.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine.hpp>
@@ -25,24 +26,10 @@
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 
-#include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <new>
 #include <vector>
-
-namespace {
-std::atomic<std::int64_t> news = 0;
-}
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  news.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -137,8 +124,8 @@ struct Engine {
     // From the first step behind a write to the last in front of one.
     trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.before_step = [this](TrainerBase& t) {
       const std::int64_t place = t.iter() % kPeriod;
-      if (place == 1) news_before_ = news;
-      if (place == kPeriod - 1) quiet_news_ = static_cast<double>(news - news_before_) / (kPeriod - 2);
+      if (place == 1) news_before_ = count_news();
+      if (place == kPeriod - 1) quiet_news_ = static_cast<double>(count_news() - news_before_) / (kPeriod - 2);
     }});
     std::vector<hooks::PeriodicWriter::NamedWriter> writers;
     writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = folder + "/metrics.json",
@@ -162,11 +149,11 @@ struct Turn {
 template <class Loop>
 Turn turn(Loop& loop) {
   if constexpr (requires { loop.prepare(); }) loop.prepare();
-  const std::int64_t news_before = news;
+  const std::int64_t news_before = count_news();
   const auto start = std::chrono::steady_clock::now();
   loop.run();
   const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
-  return {time.count() / kStepsOfATurn, static_cast<double>(news - news_before) / kStepsOfATurn};
+  return {time.count() / kStepsOfATurn, static_cast<double>(count_news() - news_before) / kStepsOfATurn};
 }
 
 std::int64_t resident_kib() {

@@ -180,7 +180,9 @@ TEST_P(FirstMinutes, SaysWhatThePageShows) {
   const ProcessResult result = start->type(line, folder, harmless);
   EXPECT_EQ(std::to_string(result.status), status) << "docs/first_minutes.md:" << row.line << "\n" << result.err;
   const std::vector<std::string> said = answers(line, result);
-  if (result.status != 0) EXPECT_EQ(said.size(), 1u) << result.err;
+  if (result.status != 0) {
+    EXPECT_EQ(said.size(), 1u) << result.err;
+  }
   EXPECT_TRUE(std::any_of(said.begin(), said.end(), [&](const std::string& text) { return matches(text, message); }))
       << "docs/first_minutes.md:" << row.line << " shows\n  " << message << "\nand this is said:\n  "
       << (said.empty() ? "" : said.front());
@@ -193,7 +195,7 @@ TEST_P(FirstMinutes, SaysWhatThePageShows) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Page, FirstMinutes, testing::ValuesIn(table_rows(page())),
-                         [](const auto& info) { return "line" + std::to_string(info.param.line); });
+                         [](const auto& row) { return "line" + std::to_string(row.param.line); });
 
 TEST(FirstMinutesPage, HoldsMistakesOfEveryKind) {
   const std::vector<TableRow> rows = table_rows(page());

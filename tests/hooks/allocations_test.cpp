@@ -8,27 +8,13 @@
 #include <treadle/solver/lr_scheduler.hpp>
 #include <treadle/solver/sgd.hpp>
 
+#include <tests/support/count_news.hpp>
 #include <tests/support/temporary_folder.hpp>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 #include <torch/nn/modules/linear.h>
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
-namespace {
-std::atomic<std::int64_t> news = 0;
-}
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  news.fetch_add(1, std::memory_order_relaxed);
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace treadle {
 namespace {
@@ -54,9 +40,9 @@ TEST(Allocations, AStepTakesNoneBeyondItsOperators) {
     optimizer.step();
   };
   for (int i = 0; i < 3; ++i) step_by_hand();
-  std::int64_t before = news;
+  std::int64_t before = count_news();
   for (std::int64_t i = 0; i < kPeriod - 2; ++i) step_by_hand();
-  const std::int64_t by_hand = news - before;
+  const std::int64_t by_hand = count_news() - before;
   EXPECT_GT(by_hand, 0);  // of LibTorch: the counter works
 
   // Batches are made ahead, as the threads of a loader do.
@@ -74,8 +60,8 @@ TEST(Allocations, AStepTakesNoneBeyondItsOperators) {
   trainer.add_hook<hooks::LRScheduler>(optimizer, schedule);
   trainer.add_hook<hooks::CallbackHook>(hooks::Callbacks{.before_step = [&](TrainerBase& t) {
     // From the first step behind a write to the last in front of one.
-    if (t.iter() == kPeriod + 1) before = news;
-    if (t.iter() == 2 * kPeriod - 1) by_trainer = news - before;
+    if (t.iter() == kPeriod + 1) before = count_news();
+    if (t.iter() == 2 * kPeriod - 1) by_trainer = count_news() - before;
   }});
   trainer.add_hook<hooks::EvalHook>([] { return Dict(); }, hooks::EvalHookOptions{.eval_after_train = false});
   trainer.add_hook<hooks::EarlyStopping>(hooks::EarlyStoppingOptions{.metric = "absent"});

@@ -21,24 +21,10 @@ class RunningProcess {
   static constexpr std::chrono::seconds kLongEnough{60};
 
   explicit RunningProcess(const std::vector<std::string>& command, const std::map<std::string, std::string>& environment = {}) {
-    std::array<int, 2> out{}, err{};
-    if (pipe2(out.data(), O_CLOEXEC) != 0 || pipe2(err.data(), O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
-    pid_ = fork();
-    if (pid_ == 0) {
-      ::signal(SIGINT, SIG_DFL);  // a shell has what it starts in the background ignore it
-      dup2(out[1], STDOUT_FILENO);
-      dup2(err[1], STDERR_FILENO);
-      for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
-      std::vector<char*> arguments;
-      for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
-      arguments.push_back(nullptr);
-      execv(arguments[0], arguments.data());
-      _exit(127);
-    }
-    close(out[1]);
-    close(err[1]);
-    out_ = out[0];
-    err_ = err[0];
+    const StartedProcess process = start_process(command, environment);
+    pid_ = process.pid;
+    out_ = process.out;
+    err_ = process.err;
     pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   }
   ~RunningProcess() {
@@ -77,8 +63,7 @@ class RunningProcess {
     if (waitpid(pid_, &status, WNOHANG) != pid_)
       throw std::runtime_error("the program did not end; stdout: " + result_.out + result_.err);
     ended_ = true;
-    result_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    result_.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    note_end(result_, status);
     return result_;
   }
 
