@@ -136,16 +136,21 @@ void compare(const std::string& what, const std::function<std::unique_ptr<Optimi
 }
 
 void compare_optimizers(Size size) {
-  auto torch_sgd = [](const Tensors& p) {
-    return std::make_unique<torch::optim::SGD>(p, torch::optim::SGDOptions(1e-3).momentum(0.9));
-  };
   auto torch_adamw = [](const Tensors& p) { return std::make_unique<torch::optim::AdamW>(p, torch::optim::AdamWOptions(1e-3)); };
   for (bool fused : {false, true}) {
     std::string suffix = fused ? ", fused" : "";
-    compare(
-        "SGD with momentum" + suffix,
-        [&](const Tensors& p) { return std::make_unique<treadle::Sgd>(p, SgdOptions{.momentum = 0.9, .fused = fused}); },
-        torch_sgd, size, fused ? 0 : size.sgd);
+    for (const double weight_decay : {0.0, 1e-4}) {
+      compare(
+          (weight_decay > 0 ? "SGD with momentum and weight decay" : "SGD with momentum") + suffix,
+          [&](const Tensors& p) {
+            return std::make_unique<treadle::Sgd>(p, SgdOptions{.momentum = 0.9, .weight_decay = weight_decay, .fused = fused});
+          },
+          [&](const Tensors& p) {
+            return std::make_unique<torch::optim::SGD>(
+                p, torch::optim::SGDOptions(1e-3).momentum(0.9).weight_decay(weight_decay));
+          },
+          size, fused ? 0 : size.sgd);
+    }
     compare(
         "AdamW" + suffix,
         [&](const Tensors& p) { return std::make_unique<treadle::AdamW>(p, AdamOptions{.weight_decay = 0.01, .fused = fused}); },

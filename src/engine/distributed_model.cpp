@@ -1,3 +1,5 @@
+#include "engine/unit_gradient.hpp"
+
 #include <treadle/base/errors.hpp>
 #include <treadle/base/module_state.hpp>
 #include <treadle/comm/group.hpp>
@@ -8,7 +10,11 @@
 namespace treadle {
 
 DistributedModel::DistributedModel(std::shared_ptr<Model> model, std::shared_ptr<Group> group, DistributedOptions options)
-    : Model(model ? model->name() : "Model"), model_(std::move(model)), group_(std::move(group)), options_(std::move(options)) {
+    : Model(model ? model->name() : "Model"),
+      model_(std::move(model)),
+      group_(std::move(group)),
+      options_(std::move(options)),
+      unit_gradient_(std::make_unique<UnitGradient>()) {
   if (!model_) throw Error("DistributedModel needs a model, found a null pointer");
   if (!group_ || group_->get_world_size() == 1) throw Error("DistributedModel needs a group of several processes");
   validate(options_.gradients);
@@ -67,7 +73,7 @@ LossDict DistributedModel::losses(const Batch& batch) {
 
 void DistributedModel::backward(const at::Tensor& loss) {
   try {
-    loss.backward();
+    unit_gradient_->backward(loss);
   } catch (const std::exception& failure) {
     reducer_->explain(failure);
     throw;

@@ -1,5 +1,6 @@
 #include "engine/snapshot.hpp"
 #include "engine/step_record.hpp"
+#include "engine/unit_gradient.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -100,6 +101,7 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
       now_(std::make_unique<StepRecord>()),
       told_(std::make_unique<StepRecord>()),
       snapshot_(std::make_unique<Snapshot>()),
+      unit_gradient_(std::make_unique<UnitGradient>()),
       clips_by_itself_(dynamic_cast<const ClippingOptimizer*>(&optimizer)),
       needs_closure_(options_.closure.value_or(dynamic_cast<const torch::optim::LBFGS*>(&optimizer) != nullptr)) {
   if (!model_) throw Error("SimpleTrainer needs a model, found a null pointer");
@@ -139,7 +141,7 @@ void SimpleTrainer::backward(const at::Tensor& loss) {
   if (distributed_)
     distributed_->backward(loss);
   else
-    loss.backward();
+    unit_gradient_->backward(loss);
 }
 bool SimpleTrainer::update(const std::function<at::Tensor()>& closure) {
   optimizer_.step(closure);
@@ -167,11 +169,11 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
     now_->data_time += seconds_since(start);
     now_->ids.insert(now_->ids.end(), batch.ids().begin(), batch.ids().end());
 
-    if (k == 0 && options_.zero_grad_before_forward) optimizer_.zero_grad();
+    if (k == 0 && options_.zero_grad_before_forward) zero_grad(optimizer_);
     if (distributed_) distributed_->set_gradient_sync(k + 1 == batches);
     const LossDict losses = forward(loop, batch, k == 0);
     if (k + 1 == batches) start_exchange(loop);
-    if (k == 0 && !options_.zero_grad_before_forward) optimizer_.zero_grad();
+    if (k == 0 && !options_.zero_grad_before_forward) zero_grad(optimizer_);
     loss = sum_of(losses);
     if (batches > 1) loss = loss / batches;
     backward(loss);
@@ -274,7 +276,7 @@ void SimpleTrainer::step_optimizer(const Batch& batch, const at::Tensor& loss) {
     bool first = true;
     stepped = update([&] {
       if (std::exchange(first, false)) return shared_loss(loss);
-      optimizer_.zero_grad();
+      zero_grad(optimizer_);
       const at::Tensor anew = sum_of(compute_losses(batch));
       backward(anew);
       clip();

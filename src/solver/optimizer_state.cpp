@@ -134,7 +134,13 @@ std::vector<double> group_lrs(const Optimizer& optimizer) {
   return lrs;
 }
 
-void zero_grad(Optimizer& optimizer) { optimizer.zero_grad(); }
+void zero_grad(Optimizer& optimizer) {
+  for (auto& group : optimizer.param_groups()) {
+    for (const at::Tensor& param : group.params()) {
+      if (param.grad().defined()) param.mutable_grad().reset();
+    }
+  }
+}
 
 std::size_t summary_group(const Optimizer& optimizer) {
   const auto& groups = optimizer.param_groups();

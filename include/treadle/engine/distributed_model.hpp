@@ -11,6 +11,7 @@
 namespace treadle {
 
 class Group;
+class UnitGradient;
 
 struct DistributedOptions {
   GradientOptions gradients{};
@@ -54,6 +55,7 @@ class DistributedModel final : public Model {
   std::shared_ptr<Group> group_;
   DistributedOptions options_;
   std::unique_ptr<GradientReducer> reducer_;
+  std::unique_ptr<UnitGradient> unit_gradient_;
   std::int64_t generation_ = -1;
   bool sync_ = true;
   bool reduces_ = false;  // the next backward pass does

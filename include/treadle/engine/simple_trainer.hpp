@@ -21,6 +21,7 @@ class BatchSource;
 class DistributedModel;
 class Model;
 class NonFiniteError;
+class UnitGradient;
 
 /// What becomes of a step whose losses, or gradients where they are looked at, are infinite or NaN on any rank. The
 /// samples of the batch are logged.
@@ -142,6 +143,7 @@ class SimpleTrainer : public TrainerBase {
   std::unique_ptr<StepRecord> now_;   // of the step under way
   std::unique_ptr<StepRecord> told_;  // whose losses the exchange carries: with async_write_metrics the step before
   std::unique_ptr<Snapshot> snapshot_;
+  std::unique_ptr<UnitGradient> unit_gradient_;
   GradientClipper clipper_;                   // empty without `clip`
   const ClippingOptimizer* clips_by_itself_;  // null for an optimizer that does not
   bool needs_closure_;

@@ -36,7 +36,8 @@ void load_optimizer_state_dict(torch::optim::Optimizer& optimizer, const Dict& s
 /// Those three as a Stateful, for a tree of states. The optimizer is borrowed.
 std::unique_ptr<Stateful> optimizer_stateful(torch::optim::Optimizer& optimizer, ResumeSettings settings = ResumeSettings::saved);
 
-/// Clears the gradients of all parameters: what `zero_grad()` of the class does, for those who do not want its header.
+/// Takes their gradients from all parameters, which then have none, as Python's `zero_grad` does. LibTorch's method of that name
+/// first detaches each from its graph: an operator call for each parameter, and an error where gradients are views.
 void zero_grad(torch::optim::Optimizer& optimizer);
 
 /// The learning rates now in force, one per group.
