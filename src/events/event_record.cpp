@@ -155,12 +155,12 @@ std::string restart_record(double wall_time, std::int64_t step) {
   });
 }
 
-std::string scalars_record(double wall_time, std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+std::string scalars_record(double wall_time, std::int64_t step, const std::vector<std::pair<std::string_view, double>>& scalars) {
   return event_record(wall_time, step, [&](pbf_writer& event) {
     pbf_writer summary(event, kSummary);
     for (const auto& [tag, number] : scalars) {
       pbf_writer value(summary, 1);
-      value.add_string(kTag, tag);
+      value.add_string(kTag, tag.data(), tag.size());
       value.add_float(kSimpleValue, static_cast<float>(number));
     }
   });

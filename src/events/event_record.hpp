@@ -19,7 +19,7 @@ std::string tf_record(std::string_view data);
 std::string version_record(double wall_time);
 /// Tells readers to forget what earlier files say of `step` and later.
 std::string restart_record(double wall_time, std::int64_t step);
-std::string scalars_record(double wall_time, std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
+std::string scalars_record(double wall_time, std::int64_t step, const std::vector<std::pair<std::string_view, double>>& scalars);
 std::string histogram_record(double wall_time, const HistogramEvent& event);
 std::string image_record(double wall_time, const ImageEvent& event, std::string_view png);
 /// The HParams plugin's description of the experiment and start of a session (tensorboard/plugins/hparams/*.proto), and its end.

@@ -20,8 +20,8 @@ constexpr std::int64_t kNone = -1;
 
 /// Appends the line with its newline.
 void add_json(const ScalarLine& line, std::string& text) {
-  const std::pair<std::string, double> iteration("iteration", 0);
-  std::vector<const std::pair<std::string, double>*> sorted = {&iteration};
+  const std::pair<std::string_view, double> iteration("iteration", 0);
+  std::vector<const std::pair<std::string_view, double>*> sorted = {&iteration};
   sorted.reserve(line.scalars.size() + 1);
   for (const auto& scalar : line.scalars) {
     if (scalar.first != iteration.first) sorted.push_back(&scalar);
@@ -31,9 +31,13 @@ void add_json(const ScalarLine& line, std::string& text) {
   text += '{';
   for (const auto* scalar : sorted) {
     if (scalar != sorted.front()) text += ", ";
-    text += python_json_string(scalar->first);
+    add_python_json_string(scalar->first, text);
     text += ": ";
-    text += scalar == &iteration ? std::to_string(line.iteration) : python_json_number(scalar->second);
+    if (scalar == &iteration) {
+      text += std::to_string(line.iteration);
+    } else {
+      add_python_json_number(scalar->second, text);
+    }
   }
   text += "}\n";
 }

@@ -40,66 +40,90 @@ std::string non_finite(double value, std::string_view nan, std::string_view infi
 }  // namespace
 
 std::string python_json_number(double value) {
-  if (!std::isfinite(value)) return non_finite(value, "NaN", "Infinity");
+  std::string text;
+  add_python_json_number(value, text);
+  return text;
+}
+
+void add_python_json_number(double value, std::string& text) {
+  if (!std::isfinite(value)) {
+    text += non_finite(value, "NaN", "Infinity");
+    return;
+  }
   char buffer[32];
   const char* end = std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::scientific).ptr;
-  const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
-  const std::size_t e = text.find('e');
+  const std::string_view all(buffer, static_cast<std::size_t>(end - buffer));
+  const std::size_t e = all.find('e');
   int exponent = 0;
-  const char* digits = buffer + e + (text[e + 1] == '+' ? 2 : 1);
-  std::from_chars(digits, end, exponent);
+  std::from_chars(buffer + e + (all[e + 1] == '+' ? 2 : 1), end, exponent);
   // Python writes exponents from 16 up and below -4; to_chars already gives them two digits and a sign.
-  if (exponent >= 16 || exponent < -4) return std::string(text);
-  // The same digits, with the point moved from behind the first of them.
-  std::string fixed(text.substr(0, e));
-  const std::size_t first = text[0] == '-' ? 1 : 0;
-  if (fixed.size() > first + 1) fixed.erase(first + 1, 1);
-  if (exponent < 0) {
-    fixed.insert(first, static_cast<std::size_t>(-exponent), '0');
-    exponent = 0;
+  if (exponent >= 16 || exponent < -4) {
+    text += all;
+    return;
   }
-  const std::size_t point = first + static_cast<std::size_t>(exponent) + 1;
-  if (fixed.size() <= point) fixed.append(point + 1 - fixed.size(), '0');
-  return fixed.insert(point, 1, '.');
+  // The same digits, with the point moved from behind the first of them.
+  const std::size_t first = all[0] == '-' ? 1 : 0;
+  std::string_view digit = all.substr(first, 1), more = e > first + 1 ? all.substr(first + 2, e - first - 2) : std::string_view();
+  text += all.substr(0, first);
+  if (exponent < 0) {
+    text.append("0.").append(static_cast<std::size_t>(-exponent - 1), '0').append(digit).append(more);
+    return;
+  }
+  const auto places = static_cast<std::size_t>(exponent);
+  text += digit;
+  text += more.substr(0, places);
+  if (more.size() < places) text.append(places - more.size(), '0');
+  text += '.';
+  if (more.size() > places) {
+    text += more.substr(places);
+  } else {
+    text += '0';
+  }
 }
 
 std::string python_json_string(std::string_view utf8) {
-  std::string result = "\"";
+  std::string text;
+  add_python_json_string(utf8, text);
+  return text;
+}
+
+void add_python_json_string(std::string_view utf8, std::string& text) {
+  text += '"';
   for (std::size_t i = 0; i < utf8.size();) {
     const std::uint32_t code = next_code_point(utf8, i);
     switch (code) {
       case '"':
-        result += "\\\"";
+        text += "\\\"";
         break;
       case '\\':
-        result += "\\\\";
+        text += "\\\\";
         break;
       case '\n':
-        result += "\\n";
+        text += "\\n";
         break;
       case '\r':
-        result += "\\r";
+        text += "\\r";
         break;
       case '\t':
-        result += "\\t";
+        text += "\\t";
         break;
       case '\f':
-        result += "\\f";
+        text += "\\f";
         break;
       case '\b':
-        result += "\\b";
+        text += "\\b";
         break;
       default:
         if (code >= 0x20 && code < 0x7F) {
-          result += static_cast<char>(code);
+          text += static_cast<char>(code);
         } else if (code < 0x10000) {
-          result += fmt::format("\\u{:04x}", code);
+          text += fmt::format("\\u{:04x}", code);
         } else {
-          result += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));
+          text += fmt::format("\\u{:04x}\\u{:04x}", 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));
         }
     }
   }
-  return result + "\"";
+  text += '"';
 }
 
 std::string python_general(double value, int digits) {

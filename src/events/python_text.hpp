@@ -8,10 +8,13 @@ namespace treadle {
 /// A number as Python's `json.dumps` writes it: `repr` of the float (the shortest decimal that reads back the same; 1e-05,
 /// 1e+16, 1.0), or NaN, Infinity, -Infinity.
 std::string python_json_number(double value);
+/// The same, behind `text`.
+void add_python_json_number(double value, std::string& text);
 
 /// A quoted string as Python's `json.dumps` writes it: ASCII, everything else as \uXXXX (pairs above U+FFFF). Bytes that are no
 /// UTF-8 become U+FFFD.
 std::string python_json_string(std::string_view utf8);
+void add_python_json_string(std::string_view utf8, std::string& text);
 
 /// `format(value, ".{digits}g")` and `format(value, ".{digits}f")` of Python.
 std::string python_general(double value, int digits);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "events/event_storage_slot.hpp"
 #include "events/scalar_cursor.hpp"
 
 namespace treadle {
@@ -11,7 +12,7 @@ namespace {
 /// The lines of one iteration, the last one first.
 using Lines = std::vector<ScalarLine>;
 
-void add(std::map<std::int64_t, Lines>& lines, std::int64_t iteration, const std::string& name, double value) {
+void add(std::map<std::int64_t, Lines>& lines, std::int64_t iteration, std::string_view name, double value) {
   Lines& same = lines[iteration];
   const auto has_name = [&](const ScalarLine& line) {
     return std::any_of(line.scalars.begin(), line.scalars.end(), [&](const auto& scalar) { return scalar.first == name; });
@@ -33,12 +34,9 @@ std::int64_t ScalarCursor::written(const std::string& name, const HistoryBuffer&
 
 std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const {
   std::map<std::int64_t, Lines> lines;
-  const auto histories = storage.histories();
-  const auto hints = storage.smoothing_hints();
-  for (std::size_t i = 0; i < histories.size(); ++i) {
-    const std::string& name = histories[i].first;
-    const HistoryBuffer& history = *histories[i].second;
-    if (hints[i].second) {
+  for (const std::uint32_t i : storage.order_) {
+    const auto& [name, smoothing_hint, history, next] = *storage.slots_[i];
+    if (smoothing_hint) {
       const std::int64_t newest = newest_iteration(history);
       if (newest > last_write_) add(lines, newest, name, history.median(history.count_within(window_)));
       continue;
@@ -56,11 +54,10 @@ std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const
 }
 
 void ScalarCursor::advance(const EventStorage& storage) {
-  const auto histories = storage.histories();
-  for (const auto& [name, history] : histories) last_write_ = std::max(last_write_, newest_iteration(*history));
-  const auto hints = storage.smoothing_hints();
-  for (std::size_t i = 0; i < hints.size(); ++i) {
-    if (!hints[i].second) written_[hints[i].first] = histories[i].second->count();
+  for (const std::uint32_t i : storage.order_) {
+    const auto& [name, smoothing_hint, history, next] = *storage.slots_[i];
+    last_write_ = std::max(last_write_, newest_iteration(history));
+    if (!smoothing_hint) written_[name] = history.count();
   }
 }
 

@@ -4,10 +4,10 @@
 
 namespace treadle {
 
-/// The scalars of one iteration that a writer has yet to write.
+/// The scalars of one iteration that a writer has yet to write. The names are those of the storage, and live as long.
 struct ScalarLine {
   std::int64_t iteration;
-  std::vector<std::pair<std::string, double>> scalars;
+  std::vector<std::pair<std::string_view, double>> scalars;
 };
 
 /// Knows what a writer has already written of a storage's scalars.

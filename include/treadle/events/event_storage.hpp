@@ -137,6 +137,7 @@ class EventStorage final : public Stateful {
   void load_state_dict(const Dict& state) override;
 
  private:
+  friend class ScalarCursor;
   struct Slot;
   struct Hash {
     using is_transparent = void;
