@@ -58,9 +58,7 @@ LossDict AMPTrainer::compute_losses(const Batch& batch) {
 
 void AMPTrainer::backward(const at::Tensor& loss) { SimpleTrainer::backward(scaler_.scale(loss)); }
 
-void AMPTrainer::before_gradients_are_read() {
-  if (scaler_.enabled()) scaler_.unscale(optimizer());
-}
+bool AMPTrainer::before_gradients_are_read() { return !scaler_.enabled() || scaler_.unscale(optimizer()); }
 
 bool AMPTrainer::update(const std::function<at::Tensor()>& closure) {
   if (!scaler_.enabled()) return SimpleTrainer::update(closure);

@@ -181,7 +181,7 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
   loop.after_backward();
 
   const StepVerdict& verdict = loop.finish_exchange();
-  before_gradients_are_read();
+  const bool good = before_gradients_are_read();
   if (!is_finite(verdict)) {
     deal_with_non_finite(loop, verdict);
     return;
@@ -192,7 +192,12 @@ void SimpleTrainer::run_step_for(TrainerBase& loop) {
   } else {
     told_->iteration = -1;
   }
-  step_optimizer(batch, loss);
+  if (good) {
+    step_optimizer(batch, loss);
+  } else {
+    norm_.reset();
+    step_left_out();
+  }
   if (gathers(loop.iter())) record_norm(loop.storage());
 }
 

@@ -1,9 +1,9 @@
+#include <events/numpy_sums.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/comm/group.hpp>
 #include <treadle/engine/step_exchange.hpp>
 
 #include <algorithm>
-#include <functional>
 
 namespace treadle {
 namespace {
@@ -22,10 +22,10 @@ double fingerprint(const NamedNumbers& losses) {
   return static_cast<double>(hash & 0xffffffffffff);
 }
 
-double mean_over_ranks(const StepRows& rows, std::size_t place) {
-  double sum = 0;
-  for (const auto& row : rows) sum += row[place];
-  return sum / static_cast<double>(rows.size());
+double mean_over_ranks(const StepRows& rows, std::size_t place, std::vector<double>& numbers) {
+  numbers.clear();
+  for (const auto& row : rows) numbers.push_back(row[place]);
+  return numpy_mean(numbers.data(), numbers.size());
 }
 
 }  // namespace
@@ -63,7 +63,8 @@ const StepVerdict& StepExchange::wait(Group& group) {
     verdict_.finite = verdict_.finite && row[kFinite] != 0;
     verdict_.data_time = std::max(verdict_.data_time, row[kDataTime]);
   }
-  for (std::size_t i = 0; i < verdict_.losses.size(); ++i) verdict_.losses[i].second = mean_over_ranks(rows, kLosses + i);
+  // What this rank sent is not needed any more.
+  for (std::size_t i = 0; i < verdict_.losses.size(); ++i) verdict_.losses[i].second = mean_over_ranks(rows, kLosses + i, row_);
   return verdict_;
 }
 

@@ -24,8 +24,12 @@ void AppendFile::open() {
   size_ = status.st_size;
 }
 
-void AppendFile::append(std::string_view data) {
+void AppendFile::reopen() {
   if (descriptor_ < 0) open();
+}
+
+void AppendFile::append(std::string_view data) {
+  reopen();
   std::size_t written = 0;
   while (written < data.size()) {
     const ssize_t n = ::write(descriptor_, data.data() + written, data.size() - written);
@@ -42,11 +46,13 @@ void AppendFile::append(std::string_view data) {
 }
 
 void AppendFile::truncate(std::int64_t size) {
+  reopen();
   if (::ftruncate(descriptor_, size) != 0) throw IoError("cut back", path_, errno);
   size_ = size;
 }
 
-std::string AppendFile::read(std::int64_t offset, std::int64_t length) const {
+std::string AppendFile::read(std::int64_t offset, std::int64_t length) {
+  reopen();
   std::string data(static_cast<std::size_t>(length), '\0');
   std::size_t got = 0;
   while (got < data.size()) {

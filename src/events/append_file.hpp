@@ -7,8 +7,8 @@
 
 namespace treadle {
 
-/// A file that only grows, or is cut back. Every write reaches the operating system before the call returns. Failures throw
-/// IoError.
+/// A file that only grows, or is cut back. Every write reaches the operating system before the call returns. What needs the file
+/// opens it again when it was closed. Failures throw IoError.
 class AppendFile {
  public:
   AppendFile() = default;
@@ -20,11 +20,13 @@ class AppendFile {
 
   const std::filesystem::path& path() const noexcept { return path_; }
   std::int64_t size() const noexcept { return size_; }
-  /// Adds `data` whole, or nothing. Opens the file again when it was closed.
+  /// Opens the file when it was closed; its size is then the one it has by now.
+  void reopen();
+  /// Adds `data` whole, or nothing.
   void append(std::string_view data);
   void truncate(std::int64_t size);
   /// Up to `length` bytes from `offset` on.
-  std::string read(std::int64_t offset, std::int64_t length) const;
+  std::string read(std::int64_t offset, std::int64_t length);
   /// Asks for the data to be stored on the device; a refusal is passed over.
   void sync() const noexcept;
   void close() noexcept;

@@ -49,7 +49,9 @@ std::string CommonMetricPrinter::eta(EventStorage& storage) {
     storage.put_scalar("eta_seconds", eta_seconds, /*smoothing_hint=*/false);
   } else {
     const double now = options_.clock();
-    if (last_write_) eta_seconds = (now - last_write_->second) / static_cast<double>(storage.iter() - last_write_->first) * left;
+    // A run that went back has no pace yet.
+    if (last_write_ && last_write_->first < storage.iter())
+      eta_seconds = (now - last_write_->second) / static_cast<double>(storage.iter() - last_write_->first) * left;
     last_write_ = {storage.iter(), now};
   }
   return std::isfinite(eta_seconds) ? fmt::format("eta: {}  ", python_timedelta(eta_seconds)) : std::string();

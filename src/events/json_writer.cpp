@@ -56,7 +56,7 @@ std::optional<std::int64_t> iteration_of(std::string_view line) {
 }
 
 /// Where the last whole line of the file ends.
-std::int64_t end_of_lines(const AppendFile& file) {
+std::int64_t end_of_lines(AppendFile& file) {
   for (std::int64_t end = file.size(); end > 0;) {
     const std::int64_t begin = std::max<std::int64_t>(0, end - kChunk);
     const std::size_t newline = file.read(begin, end - begin).rfind('\n');
@@ -67,7 +67,7 @@ std::int64_t end_of_lines(const AppendFile& file) {
 }
 
 /// Where the first line with an iteration above `last` begins; the end of the file when there is none.
-std::int64_t begin_of_lines_after(const AppendFile& file, std::int64_t last) {
+std::int64_t begin_of_lines_after(AppendFile& file, std::int64_t last) {
   std::string text;
   std::int64_t offset = 0;  // of text
   for (std::int64_t read = 0; read < file.size(); read += kChunk) {
@@ -97,6 +97,20 @@ struct JSONWriter::Impl {
 
   void cut_torn_line() {
     const std::int64_t end = end_of_lines(file);
+    if (end < file.size()) file.truncate(end);
+  }
+
+  /// To `bytes`, where `line` ends; in a file that has no such line, to what was written up to `iteration`.
+  void cut_back(std::int64_t bytes, const std::string& line, std::int64_t iteration) {
+    file.reopen();
+    std::int64_t end = bytes;
+    const auto length = static_cast<std::int64_t>(line.size());
+    if (file.size() < bytes || file.read(bytes - length, length) != line) {
+      log_warning(
+          fmt::format("\"{}\" is not the file that this run wrote before its checkpoint; keeping its lines up to iteration {}",
+                      file.path().string(), iteration));
+      end = begin_of_lines_after(file, iteration);
+    }
     if (end < file.size()) file.truncate(end);
   }
 
@@ -148,22 +162,11 @@ void JSONWriter::check_state_dict(const Dict& state) const {
 }
 
 void JSONWriter::load_state_dict(const Dict& state) {
-  const std::int64_t bytes = state.at("bytes").as_int();
+  // The file comes first: where it cannot be cut back, the cursor goes on to tell what stands in it.
+  impl_->cut_back(state.at("bytes").as_int(), state.at("last_line").as_string(), state.at("last_iteration").as_int());
   impl_->last_line = state.at("last_line").as_string();
   impl_->last_iteration = state.at("last_iteration").as_int();
   impl_->cursor.load_state_dict(state.at("cursor").as_dict());
-
-  AppendFile& file = impl_->file;
-  const auto length = static_cast<std::int64_t>(impl_->last_line.size());
-  if (file.size() >= bytes && file.read(bytes - length, length) == impl_->last_line) {
-    if (file.size() > bytes) file.truncate(bytes);
-    return;
-  }
-  log_warning(
-      fmt::format("\"{}\" is not the file that this run wrote before its checkpoint; keeping its lines up to iteration {}",
-                  file.path().string(), impl_->last_iteration));
-  const std::int64_t end = begin_of_lines_after(file, impl_->last_iteration);
-  if (end < file.size()) file.truncate(end);
 }
 
 }  // namespace treadle

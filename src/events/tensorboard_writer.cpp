@@ -128,9 +128,12 @@ void TensorBoardWriter::check_state_dict(const Dict& state) const {
 }
 
 void TensorBoardWriter::load_state_dict(const Dict& state) {
-  impl_->last_step = state.at("last_step").as_int();
+  const std::int64_t last_step = state.at("last_step").as_int();
+  // The file comes first: where it takes no order, the cursor goes on to tell what stands in it.
+  impl_->file.append(restart_record(impl_->now(), last_step + 1));
+  impl_->closed = false;
+  impl_->last_step = last_step;
   impl_->cursor.load_state_dict(state.at("cursor").as_dict());
-  impl_->file.append(restart_record(impl_->now(), impl_->last_step + 1));
 }
 
 }  // namespace treadle

@@ -27,7 +27,10 @@ std::int64_t iteration_of(const std::string& name, const std::string& prefix) {
 
 void validate(const PeriodicCheckpointerOptions& options) {
   const auto require = [](bool holds, const char* field, const char* range) {
-    if (!holds) throw ConfigError(fmt::format("PeriodicCheckpointerOptions.{} must be {}", field, range), field);
+    if (!holds) {
+      throw ConfigError(fmt::format("PeriodicCheckpointerOptions.{} must be {}", field, range),
+                        std::string("PeriodicCheckpointerOptions.") + field);
+    }
   };
   require(options.period >= 1, "period", "at least 1");
   require(!options.max_to_keep || *options.max_to_keep >= 1, "max_to_keep", "at least 1, or without a value");

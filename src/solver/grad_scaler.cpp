@@ -72,8 +72,8 @@ at::Tensor GradScaler::scale(const at::Tensor& loss) {
   return enabled_ ? loss.mul(at::full({}, scale_, loss.options().dtype(at::kFloat).requires_grad(false))) : loss;
 }
 
-void GradScaler::unscale(torch::optim::Optimizer& optimizer) {
-  if (!enabled_) return;
+bool GradScaler::unscale(torch::optim::Optimizer& optimizer) {
+  if (!enabled_) return true;
   auto [progress, first] = progress_.try_emplace(&optimizer);
   if (!first) {
     throw Error(progress->second.stepped ? "unscale was called after step; call update first"
@@ -81,6 +81,7 @@ void GradScaler::unscale(torch::optim::Optimizer& optimizer) {
   }
   try {
     progress->second.found_non_finite = unscale_gradients(optimizer, scale_);
+    return !progress->second.found_non_finite;
   } catch (...) {
     progress_.erase(progress);
     throw;

@@ -244,17 +244,33 @@ std::vector<ParsedGroup> parse(const Optimizer& optimizer, const Dict& state) {
   return parsed;
 }
 
+/// A group whose weight decay was another in the state.
+struct OtherDecay {
+  std::size_t group;
+  double current, saved;
+};
+
 /// Weight decay is no virtual member of LibTorch's options, and LBFGS has none.
 template <class Options>
-void keep_weight_decay(const Options& current, Options& loaded, std::size_t g) {
+void keep_weight_decay(const Options& current, Options& loaded, std::size_t g, std::vector<OtherDecay>& others) {
   if constexpr (requires { current.weight_decay(); }) {
     if (current.weight_decay() == loaded.weight_decay()) return;
-    log_warning(fmt::format(
-        "the weight decay of parameter group {} differs from the one in the state that is resumed: using {} instead of "
-        "the saved {}",
-        g, current.weight_decay(), loaded.weight_decay()));
+    others.push_back({g, current.weight_decay(), loaded.weight_decay()});
     loaded.weight_decay(current.weight_decay());
   }
+}
+
+void warn_of(const std::vector<OtherDecay>& others) {
+  if (others.empty()) return;
+  const OtherDecay& first = others.front();
+  const std::size_t more = others.size() - 1;
+  log_warning(
+      fmt::format("the weight decay of parameter group {} differs from the one in the state that is resumed: using {} instead of "
+                  "the saved {}{}",
+                  first.group, first.current, first.saved,
+                  more == 0   ? ""
+                  : more == 1 ? "; that of 1 other group differs too"
+                              : fmt::format("; those of {} other groups differ too", more)));
 }
 
 }  // namespace
@@ -263,12 +279,13 @@ void check_optimizer_state_dict(const Optimizer& optimizer, const Dict& state) {
 
 void load_optimizer_state_dict(Optimizer& optimizer, const Dict& state, ResumeSettings settings) {
   std::vector<ParsedGroup> parsed = parse(optimizer, state);
+  std::vector<OtherDecay> others;
   for (std::size_t g = 0; g < parsed.size(); ++g) {
     auto& group = optimizer.param_groups()[g];
     with_optimizer_kind(group.options(), [&]<class Kind>(Kind) {
       auto& current = static_cast<typename Kind::Options&>(group.options());
       auto& loaded = static_cast<typename Kind::Options&>(*parsed[g].options);
-      if (settings == ResumeSettings::current) keep_weight_decay(current, loaded, g);
+      if (settings == ResumeSettings::current) keep_weight_decay(current, loaded, g, others);
       current = loaded;
       for (ParsedParam& param : parsed[g].params) {
         void* key = param.param.unsafeGetTensorImpl();
@@ -285,6 +302,7 @@ void load_optimizer_state_dict(Optimizer& optimizer, const Dict& state, ResumeSe
       }
     });
   }
+  warn_of(others);
   if (auto* holder = dynamic_cast<GroupInfoHolder*>(&optimizer); holder && !parsed.empty()) {
     OptimizerSwitches switches = holder->switches();
     switches.maximize = parsed[0].maximize;

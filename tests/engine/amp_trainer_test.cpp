@@ -98,6 +98,28 @@ TEST_F(AmpTrainerTest, AStepThatTheScalerLeavesOutHasNoNorm) {
   EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 1);
 }
 
+TEST_F(AmpTrainerTest, AnOverflowIsTheScalersBusinessWhenTheTrainerClips) {
+  for (const NonFiniteNorm policy : {NonFiniteNorm::pass, NonFiniteNorm::skip, NonFiniteNorm::error}) {
+    SetUp();
+    factor = 1;
+    torch::optim::SGD sgd(linear->parameters(), 1.0);
+    AMPTrainer trainer(model(), *source, sgd, {.clip = {.enabled = true, .type = ClipType::full_model, .non_finite = policy}},
+                       {.scaler = {.init_scale = 1024}});
+    trainer.train(0, 1);
+    EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 1);
+    const double weight_before = weight();
+    factor = 65536.0F;
+    trainer.train(1, 2);
+    EXPECT_EQ(weight(), weight_before);
+    EXPECT_EQ(trainer.grad_scaler().get_scale(), 512);
+    EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 1);
+    factor = 1;
+    trainer.train(2, 3);
+    EXPECT_LT(weight(), weight_before);
+    EXPECT_EQ(trainer.storage().count_samples("grad_norm", 100), 2);
+  }
+}
+
 TEST_F(AmpTrainerTest, EveryOptionOfTheSimpleTrainerCounts) {
   torch::optim::SGD sgd(linear->parameters(), 1.0);
   AMPTrainer trainer(model(), *source, sgd, {.zero_grad_before_forward = true, .gather_metric_period = 2, .batches_per_step = 2});

@@ -32,6 +32,21 @@ TEST(HookBase, SecondOfAClassGetsANumber) {
   EXPECT_EQ(trainer.hook_keys(), (std::vector<std::string>{"Plain", "Of<int>", "Plain#2", "Plain#3"}));
 }
 
+// What would be the same hook twice does not compile, or is null by then.
+template <class Hook>
+constexpr bool can_register = requires(TrainerBase& trainer, Hook hook) { trainer.register_hook(std::forward<Hook>(hook)); };
+static_assert(can_register<std::unique_ptr<HookBase>>);
+static_assert(!can_register<std::unique_ptr<HookBase>&>);
+static_assert(!can_register<HookBase*>);
+
+TEST(HookBase, OneObjectIsRegisteredOnceAlone) {
+  Idle trainer;
+  std::unique_ptr<HookBase> hook = std::make_unique<some::Plain>();
+  trainer.register_hook(std::move(hook));
+  trainer.register_hook(std::move(hook));
+  EXPECT_EQ(trainer.hook_keys(), std::vector<std::string>{"Plain"});
+}
+
 TEST(HookBase, DefaultsDoNothing) {
   Idle trainer;
   auto& hook = trainer.add_hook<some::Plain>();

@@ -63,6 +63,32 @@ TEST(StepExchange, ManyRanksGetMeansMaximumAndUnion) {
   EXPECT_TRUE(exchange_with(others({4, 10}, 0, true, false), true, /*stop=*/true).stop);
 }
 
+TEST(StepExchange, MeansAreAddedUpInTheOrderOfNumpy) {
+  // Rank r has the losses 1 / (r + 3) and 0.7 / (r + 1); the means are those of np.mean in numpy 2.4.6. From 8 numbers on it does
+  // not add them up one after the other.
+  struct Case {
+    int ranks;
+    double first, second;
+  };
+  for (const Case& expected :
+       {Case{7, 0x1.84d171a963badp-3, 0x1.098231bcb564fp-2}, Case{8, 0x1.6dd0dd0dd0dd0p-3, 0x1.e70a3d70a3d6fp-3},
+        Case{9, 0x1.59db45c90c675p-3, 0x1.c29f8aaeb64c0p-3}, Case{17, 0x1.ed628263e8f55p-4, 0x1.220e316118defp-3}}) {
+    FakeGroup group(1, expected.ranks);
+    group.play_exchange = [&](const std::vector<double>& own) {
+      StepRows rows;
+      for (int rank = 0; rank < expected.ranks; ++rank) {
+        rows.push_back(own);
+        rows.back().at(4) = 1.0 / (rank + 3);
+        rows.back().at(5) = 0.7 / (rank + 1);
+      }
+      return rows;
+    };
+    StepExchange exchange;
+    exchange.start(group, {.losses = {{"a", 1.0 / 4}, {"b", 0.7 / 2}}}, false);
+    EXPECT_EQ(exchange.wait(group).losses, (NamedNumbers{{"a", expected.first}, {"b", expected.second}})) << expected.ranks;
+  }
+}
+
 TEST(StepExchange, OtherLossesOnARankAreAnError) {
   EXPECT_THROW(exchange_with(others({4}, 0, true, false)), CommError);
   EXPECT_THROW(exchange_with([](const std::vector<double>& own) {

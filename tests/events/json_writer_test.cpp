@@ -161,6 +161,51 @@ TEST(JSONWriter, CutsAnotherFileByIteration) {
   EXPECT_EQ(warnings.lines.size(), 2U);
 }
 
+TEST(JSONWriter, GoesBackAfterItWasClosed) {
+  const ScratchFolder folder;
+  Warnings warnings;
+  GuardedWriter writer(std::make_unique<JSONWriter>(JSONWriterOptions{.file = folder / "m"}), "metrics.json");
+  EventStorage storage;
+  storage.put_scalar("a", 1);
+  writer.write(storage);
+  const Dict events = deep_clone(storage.state_dict()), state = writer.state_dict();
+  storage.set_iter(1);
+  storage.put_scalar("a", 2);
+  writer.write(storage);
+  writer.close();
+
+  storage.load_state_dict(events);
+  writer.load_state_dict(state);
+  EXPECT_EQ(read_text(folder / "m"), "{\"a\": 1.0, \"iteration\": 0}\n");
+  storage.set_iter(1);
+  storage.put_scalar("a", 4);
+  writer.write(storage);
+  EXPECT_EQ(read_text(folder / "m"), "{\"a\": 1.0, \"iteration\": 0}\n{\"a\": 2.5, \"iteration\": 1}\n");
+
+  // Somebody else went on with the file in the meantime.
+  writer.load_state_dict(state);
+  writer.close();
+  write_text(folder / "m", read_text(folder / "m") + "{\"a\": 9.0, \"iteration\": 2}\n");
+  writer.load_state_dict(state);
+  EXPECT_EQ(read_text(folder / "m"), "{\"a\": 1.0, \"iteration\": 0}\n");
+  EXPECT_TRUE(warnings.lines.empty()) << warnings.lines.front();
+}
+
+TEST(JSONWriter, ALoadThatCannotCutTheFileChangesNothing) {
+  const ScratchFolder folder;
+  JSONWriter writer({.file = folder / "m"});
+  EventStorage storage;
+  storage.put_scalar("a", 1, false);
+  const Dict empty = writer.state_dict();
+  writer.write(storage);
+  writer.close();
+  const Dict before = writer.state_dict();
+  std::filesystem::remove(folder / "m");
+  std::filesystem::create_directory(folder / "m");
+  EXPECT_THROW(writer.load_state_dict(empty), IoError);
+  EXPECT_TRUE(identical(writer.state_dict(), before));
+}
+
 TEST(JSONWriter, NothingIsLostWhenTheDeviceIsFull) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "this system has no /dev/full";
   const ScratchFolder folder;

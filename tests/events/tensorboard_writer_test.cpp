@@ -139,6 +139,39 @@ TEST(TensorBoardWriter, AResumedRunForgetsLaterSteps) {
   EXPECT_THROW(second.check_state_dict({{"last_step", 1}, {"cursor", 2}}), FormatError);
 }
 
+TEST(TensorBoardWriter, GoesBackAfterItWasClosed) {
+  const ScratchFolder folder;
+  TensorBoardWriterOptions options = options_for(folder.path());
+  options.hparams = {{"lr", 0.1}};
+  TensorBoardWriter writer(options);
+  EventStorage storage(4);
+  storage.put_scalar("AP", 1, false);
+  writer.write(storage);
+  const Dict events = deep_clone(storage.state_dict()), state = writer.state_dict();
+  storage.put_scalar("AP", 2, false, 9);
+  writer.write(storage);
+  writer.close();
+  storage.load_state_dict(events);
+  writer.load_state_dict(state);
+  storage.put_scalar("AP", 3, false, 9);
+  writer.write(storage);
+  const json found = scalars_of(read_text(writer.file()));
+  EXPECT_EQ(found.at("restart"), json::parse("[5]"));
+  EXPECT_EQ(found.at("AP"), json::parse("[[4, 1.0], [9, 2.0], [9, 3.0]]"));
+
+  // A load opens the session again, which a close then ends.
+  writer.close();
+  const std::size_t ended = records(read_text(writer.file())).size();
+  writer.load_state_dict(state);
+  writer.close();
+  EXPECT_EQ(records(read_text(writer.file())).size(), ended + 2);
+  std::filesystem::remove(writer.file());
+  std::filesystem::create_directory(writer.file());
+  const Dict before = writer.state_dict();
+  EXPECT_THROW(writer.load_state_dict({{"last_step", 77}, {"cursor", state.at("cursor")}}), IoError);
+  EXPECT_TRUE(identical(writer.state_dict(), before));
+}
+
 TEST(TensorBoardWriter, RefusesBadOptions) {
   const ScratchFolder folder;
   EXPECT_THROW(TensorBoardWriter({}), ConfigError);

@@ -145,6 +145,19 @@ TEST(CommonMetricPrinter, HasAClockOfItsOwn) {
   EXPECT_EQ(printed(printer, storage), " eta: 0:00:00  iter: 999       lr: N/A  ");
 }
 
+TEST(CommonMetricPrinter, ARunThatWentBackHasNoPaceYet) {
+  double now = 100;
+  EventStorage storage(9);
+  CommonMetricPrinter printer({.max_iter = 13, .clock = [&now] { return now++; }});
+  printed(printer, storage);
+  for (const std::int64_t back : {9, 3}) {
+    storage.set_iter(back);
+    EXPECT_EQ(printed(printer, storage).find("eta"), std::string::npos) << back;
+  }
+  storage.set_iter(4);
+  EXPECT_EQ(printed(printer, storage).find(" eta: 0:00:08  iter: 4"), 0u);
+}
+
 struct LiveLineTest : testing::Test {
   std::vector<std::string> shown;
   int width = 200;

@@ -221,7 +221,12 @@ TEST_F(PeriodicCheckpointerTest, AStopAndAnExceptionWaitForTheWriter) {
 }
 
 TEST_F(PeriodicCheckpointerTest, OptionsOutOfRangeAreNamed) {
-  EXPECT_THROW(validate(hooks::PeriodicCheckpointerOptions{.period = 0}), ConfigError);
+  try {
+    validate(hooks::PeriodicCheckpointerOptions{.period = 0});
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_EQ(error.key(), "PeriodicCheckpointerOptions.period");
+  }
   EXPECT_THROW(validate(hooks::PeriodicCheckpointerOptions{.max_to_keep = 0}), ConfigError);
   EXPECT_THROW(hooks::PeriodicCheckpointer(*checkpointer, {.file_prefix = ""}), ConfigError);
 }

@@ -238,6 +238,37 @@ TEST(OptimizerState, KeepsTheCurrentWeightDecayWhenAskedTo) {
   EXPECT_THROW(optimizer_stateful(sgd)->check_state_dict({}), FormatError);
 }
 
+TEST(OptimizerState, OneWarningTellsOfAllGroupsWithAnotherWeightDecay) {
+  const auto made = [](std::vector<double> decays) {
+    std::vector<torch::optim::OptimizerParamGroup> groups;
+    for (const double decay : decays) {
+      groups.emplace_back(std::vector<at::Tensor>{at::ones({2}).requires_grad_()},
+                          std::make_unique<torch::optim::SGDOptions>(torch::optim::SGDOptions(0.1).weight_decay(decay)));
+    }
+    return torch::optim::SGD(groups, torch::optim::SGDOptions(0.1));
+  };
+  const torch::optim::SGD before = made({0.5, 0.25, 0.125, 1});
+  const Dict saved = optimizer_state_dict(before);
+  std::vector<std::string> warnings;
+  const LogCapture capture([&](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warning) warnings.emplace_back(line);
+  });
+  const std::string start = " differs from the one in the state that is resumed: using 2 instead of the saved ",
+                    group = "the weight decay of parameter group ";
+  for (const auto& [decays, expected] : std::vector<std::pair<std::vector<double>, std::string>>{
+           {{0.5, 0.25, 2, 1}, group + "2" + start + "0.125"},
+           {{0.5, 2, 0.125, 0}, group + "1" + start + "0.25; that of 1 other group differs too"},
+           {{2, 2, 0.125, 0}, group + "0" + start + "0.5; those of 2 other groups differ too"}}) {
+    torch::optim::SGD after = made(decays);
+    warnings.clear();
+    optimizer_stateful(after, ResumeSettings::current)->load_state_dict(saved);
+    EXPECT_EQ(warnings, std::vector{expected});
+    for (std::size_t i = 0; i < decays.size(); ++i) {
+      EXPECT_EQ(static_cast<const torch::optim::SGDOptions&>(after.param_groups()[i].options()).weight_decay(), decays[i]);
+    }
+  }
+}
+
 TEST(OptimizerState, SummaryGroupFollowsDetectron2) {
   auto group = [](std::size_t count, double lr) {
     Tensors params;

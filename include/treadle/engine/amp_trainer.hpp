@@ -18,7 +18,7 @@ void validate(const AmpOptions& options);
 
 /// SimpleTrainer with automatic mixed precision (`detectron2.engine.AMPTrainer`): the forward pass runs under LibTorch's autocast
 /// for the device of the model's first parameter, CPU included; float16 losses are scaled, and a step whose gradients overflowed
-/// is left out, as GradScaler says. Clipping sees unscaled gradients. Loop thread only.
+/// is left out, as GradScaler says, without a norm. Clipping sees unscaled gradients that are finite. Loop thread only.
 ///
 /// An overflow of scaled gradients is no case for `NonFiniteOptions`, whose `check_gradients` is passed over then; a loss that is
 /// not finite is one. Optimizers that need a closure are refused (ConfigError). State: that of SimpleTrainer, and "grad_scaler".
@@ -36,7 +36,7 @@ class AMPTrainer final : public SimpleTrainer {
  private:
   LossDict compute_losses(const Batch& batch) override;
   void backward(const at::Tensor& loss) override;
-  void before_gradients_are_read() override;
+  bool before_gradients_are_read() override;
   bool update(const std::function<at::Tensor()>& closure) override;
   void step_left_out() override;
 

@@ -64,8 +64,9 @@ class TrainerBase : public Stateful {
   /// The same, for what must keep it alive.
   const std::shared_ptr<Group>& shared_group() const noexcept { return group_; }
 
-  /// Appends a hook; a null one is passed over. Throws Error that tells the order when its phase must stand before a hook that is
-  /// already there, and FormatError when state that waits for it does not fit. Not from inside a hook.
+  /// Appends a hook, which may be another one of the same class (see `HookBase::key`), but never the same object again, since the
+  /// trainer owns it; a null one is passed over. Throws Error that tells the order when its phase must stand before a hook that
+  /// is already there, and FormatError when state that waits for it does not fit. Not from inside a hook.
   void register_hook(std::unique_ptr<HookBase> hook);
   void register_hooks(std::vector<std::unique_ptr<HookBase>> hooks);
   /// Makes a hook of class H, registers it and returns it; the trainer owns it.

@@ -37,9 +37,10 @@ class GradScaler final : public Stateful {
 
   /// `loss` times the scale.
   at::Tensor scale(const at::Tensor& loss);
-  /// Divides the gradients of `optimizer` by the scale and remembers whether one is infinite or NaN. Throws Error when it was
-  /// done for this optimizer since the last `update()` already, and for float16 gradients, which lose what the scale preserved.
-  void unscale(torch::optim::Optimizer& optimizer);
+  /// Divides the gradients of `optimizer` by the scale. Returns whether all are finite, and remembers it for `step`. Throws Error
+  /// when it was done for this optimizer since the last `update()` already, and for float16 gradients, which lose what the scale
+  /// preserved.
+  bool unscale(torch::optim::Optimizer& optimizer);
   /// Unscales if that was not done, then steps unless a gradient is not finite. Returns whether it stepped. Once per `update()`.
   bool step(torch::optim::Optimizer& optimizer);
   /// Shrinks the scale after an overflow in any optimizer since the last call, grows it after `growth_interval` calls without
