@@ -10,6 +10,17 @@
 #include <utility>
 
 namespace treadle {
+namespace {
+
+void require(bool legal, const char* field, const char* range, double found) {
+  if (!legal) throw ConfigError(fmt::format("{} must be {}; it is {}", field, range, found), field);
+}
+
+void check(const LegacyWarmupOptions& warmup) {
+  require(std::isfinite(warmup.warmup_factor), "LegacyWarmupOptions.warmup_factor", "finite", warmup.warmup_factor);
+}
+
+}  // namespace
 
 double legacy_warmup_factor(WarmupMethod method, std::int64_t iteration, std::int64_t warmup_iters, double warmup_factor) {
   if (iteration >= warmup_iters) return 1.0;
@@ -26,6 +37,8 @@ WarmupMultiStepLR::WarmupMultiStepLR(torch::optim::Optimizer& optimizer, std::ve
       warmup_(warmup) {
   log_warning("WarmupMultiStepLR is deprecated: use LRMultiplier");
   if (!std::is_sorted(milestones_.begin(), milestones_.end())) throw ConfigError("milestones must ascend", "milestones");
+  require(std::isfinite(gamma_), "gamma", "finite", gamma_);
+  check(warmup_);
   step();
 }
 
@@ -42,6 +55,7 @@ WarmupCosineLR::WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t 
       warmup_(warmup) {
   log_warning("WarmupCosineLR is deprecated: use LRMultiplier");
   if (max_iters_ <= 0) throw ConfigError(fmt::format("max_iters must be above 0; it is {}", max_iters_), "max_iters");
+  check(warmup_);
   step();
 }
 

@@ -3,6 +3,7 @@
 #include <treadle/base/value_view.hpp>
 #include <treadle/solver/group_info.hpp>
 #include <treadle/solver/lr_scheduler.hpp>
+#include <treadle/solver/optimizer_state.hpp>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,15 +14,6 @@
 #include <utility>
 
 namespace treadle {
-namespace {
-
-std::vector<double> group_lrs(const torch::optim::Optimizer& optimizer) {
-  std::vector<double> lrs;
-  for (const auto& group : optimizer.param_groups()) lrs.push_back(group.options().get_lr());
-  return lrs;
-}
-
-}  // namespace
 
 LRScheduler::LRScheduler(torch::optim::Optimizer& optimizer, Start start)
     : optimizer_(optimizer), resume_(start.resume), last_iter_(start.last_iter), base_lrs_(std::move(start.base_lrs)) {
@@ -34,9 +26,18 @@ LRScheduler::LRScheduler(torch::optim::Optimizer& optimizer, Start start)
                     groups, base_lrs_.size()),
         "base_lrs");
   }
-  if (auto* holder = dynamic_cast<GroupInfoHolder*>(&optimizer)) {
-    for (std::size_t i = 0; i < groups; ++i) holder->group_info()[i].initial_lr = base_lrs_[i];
-  }
+  tell_base_lrs();
+}
+
+std::vector<double> LRScheduler::all_base_lrs() const {
+  std::vector<double> lrs = group_lrs(optimizer_);
+  std::copy_n(base_lrs_.begin(), std::min(base_lrs_.size(), lrs.size()), lrs.begin());
+  return lrs;
+}
+
+void LRScheduler::tell_base_lrs() {
+  auto* holder = dynamic_cast<GroupInfoHolder*>(&optimizer_);
+  for (std::size_t i = 0; holder && i < base_lrs_.size(); ++i) holder->group_info(i).initial_lr = base_lrs_[i];
 }
 
 void LRScheduler::step() {
@@ -45,10 +46,22 @@ void LRScheduler::step() {
 }
 
 void LRScheduler::apply() {
-  last_lrs_.resize(base_lrs_.size());
-  compute_lrs(last_lrs_);
   auto& groups = optimizer_.param_groups();
-  for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(last_lrs_.at(i));
+  if (base_lrs_.size() != groups.size()) {
+    base_lrs_ = all_base_lrs();
+    tell_base_lrs();
+  }
+  next_lrs_.resize(groups.size());
+  compute_lrs(next_lrs_);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const double lr = next_lrs_.at(i);
+    if (lr >= 0 && std::isfinite(lr)) continue;
+    throw Error(fmt::format(
+        "the schedule gives parameter group {} the learning rate {} at iteration {}; a rate must be finite and not negative", i,
+        lr, last_iter_));
+  }
+  for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(next_lrs_[i]);
+  std::swap(last_lrs_, next_lrs_);
 }
 
 std::vector<double> LRScheduler::get_lr() const {
@@ -59,7 +72,7 @@ std::vector<double> LRScheduler::get_lr() const {
 
 Dict LRScheduler::state_dict() const {
   List base_lrs;
-  for (double lr : base_lrs_) base_lrs.push_back(lr);
+  for (double lr : all_base_lrs()) base_lrs.push_back(lr);
   return {{"base_lrs", std::move(base_lrs)}, {"last_epoch", last_iter_}};
 }
 
@@ -67,9 +80,9 @@ void LRScheduler::check_state_dict(const Dict& state) const {
   ValueView view(state);
   ValueView rates = view["base_lrs"];
   const List& saved = rates.as_list();
-  if (saved.size() != base_lrs_.size()) {
-    rates.fail(fmt::format("holds {} learning rates, but the optimizer has {} parameter groups", saved.size(), base_lrs_.size()));
-  }
+  const std::size_t groups = optimizer_.param_groups().size();
+  if (saved.size() != groups)
+    rates.fail(fmt::format("holds {} learning rates, but the optimizer has {} parameter groups", saved.size(), groups));
   for (std::size_t i = 0; i < saved.size(); ++i) {
     double lr = rates.item(i).as_double();
     if (!(lr >= 0) || std::isinf(lr))
@@ -84,6 +97,8 @@ void LRScheduler::load_state_dict(const Dict& state) {
   const List& saved = state.at("base_lrs").as_list();
   std::vector<double> saved_lrs;
   for (const Value& lr : saved) saved_lrs.push_back(lr.as_double());
+  // A group added since may have the rate of a loaded optimizer by now, which is no base rate.
+  for (std::size_t i = base_lrs_.size(); i < saved_lrs.size(); ++i) base_lrs_.push_back(saved_lrs[i]);
   if (saved_lrs != base_lrs_) {
     if (resume_ == ResumeSettings::saved) {
       base_lrs_ = saved_lrs;
@@ -93,6 +108,7 @@ void LRScheduler::load_state_dict(const Dict& state) {
           fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
     }
   }
+  tell_base_lrs();
   apply();
 }
 

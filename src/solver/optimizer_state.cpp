@@ -79,7 +79,7 @@ Dict group_dict(const torch::optim::OptimizerParamGroup& group, const GroupInfoH
   if (!known) throw_unknown(optimizer);
   if (!holder) return std::move(writer.out);
 
-  const GroupInfo& info = holder->group_info().at(index);
+  const GroupInfo& info = holder->group_info(index);
   const OptimizerSwitches& switches = holder->switches();
   writer.out.set("maximize", switches.maximize);
   writer.out.set("foreach", switches.foreach && !switches.fused ? Value(true) : Value());

@@ -13,10 +13,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <array>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +27,33 @@ namespace treadle {
 namespace {
 
 using torch::optim::Optimizer;
+
+struct Range {
+  std::string_view option;
+  double least, most;
+  const char* text;
+};
+
+constexpr double kAny = std::numeric_limits<double>::max();  // any finite number
+constexpr double kBelowOne = 0x1.fffffffffffffp-1;           // the largest one
+
+/// What Treadle's optimizers and LibTorch's constructors take. Options of LBFGS but for its rate have no limits there.
+constexpr std::array kRanges{Range{"lr", 0, kAny, "finite and at least 0"},
+                             Range{"momentum", 0, 1, "in [0, 1]"},
+                             Range{"dampening", 0, 1, "in [0, 1]"},
+                             Range{"weight_decay", 0, kAny, "finite and at least 0"},
+                             Range{"betas", 0, kBelowOne, "in [0, 1)"},
+                             Range{"eps", 0, kAny, "finite and at least 0"},
+                             Range{"alpha", 0, 1, "in [0, 1]"},
+                             Range{"lr_decay", 0, kAny, "finite and at least 0"},
+                             Range{"initial_accumulator_value", 0, kAny, "finite and at least 0"}};
+
+void check_range(const ValueView& view, std::string_view option, double number) {
+  for (const Range& range : kRanges) {
+    if (range.option == option && !(number >= range.least && number <= range.most))
+      view.fail(fmt::format("must be {}; it is {}", range.text, number));
+  }
+}
 
 /// Reads options of a group.
 struct OptionReader {
@@ -34,9 +64,29 @@ struct OptionReader {
     const auto found = view.find(key);
     if (!found) view.fail(fmt::format("there is no option \"{}\"; this is the state of another kind of optimizer", key));
     read_option(*found, field);
+    check(*found, key, field);
   }
   void fixed(const char*, const Value&) {}
+
+ private:
+  static void check(const ValueView& found, const char* key, double number) { check_range(found, key, number); }
+  static void check(const ValueView& found, const char* key, const std::tuple<double, double>& numbers) {
+    check_range(found.item(0), key, std::get<0>(numbers));
+    check_range(found.item(1), key, std::get<1>(numbers));
+  }
+  template <class T>
+  static void check(const ValueView&, const char*, const T&) {}
 };
+
+/// As SgdOptions says; LibTorch's own SGD refuses it too.
+void check_together(const ValueView& group, const torch::optim::SGDOptions& options) {
+  if (options.nesterov() && (options.momentum() == 0 || options.dampening() != 0)) {
+    group["nesterov"].fail(fmt::format("needs a momentum above 0 and a dampening of 0; they are {} and {}", options.momentum(),
+                                       options.dampening()));
+  }
+}
+template <class Options>
+void check_together(const ValueView&, const Options&) {}
 
 /// Reads the state of one parameter. Tensors of the result alias the saved ones until `adopt`.
 struct StateReader {
@@ -170,8 +220,8 @@ struct ParsedGroup {
 
 std::string param_label(const GroupInfoHolder* holder, std::size_t group, std::size_t index) {
   std::string label = fmt::format("parameter {} of group {}", index, group);
-  if (holder && index < holder->group_info().at(group).names.size()) {
-    label += fmt::format(" (\"{}\")", holder->group_info()[group].names[index]);
+  if (holder && index < holder->group_info(group).names.size()) {
+    label += fmt::format(" (\"{}\")", holder->group_info(group).names[index]);
   }
   return label;
 }
@@ -199,16 +249,18 @@ ParsedGroup parse_group(const torch::optim::OptimizerParamGroup& group, std::siz
   parsed.maximize = read_switch(saved, "maximize");
   parsed.fused = read_switch(saved, "fused");
   with_optimizer_kind(group.options(), [&]<class Kind>(Kind) {
-    OptionReader options{saved};
-    visit_options(static_cast<typename Kind::Options&>(*parsed.options), options);
+    OptionReader reader{saved};
+    auto& options = static_cast<typename Kind::Options&>(*parsed.options);
+    visit_options(options, reader);
+    check_together(saved, options);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       ParsedParam& param = parsed.params.emplace_back(ParsedParam{group.params()[i], nullptr});
       auto entry = states.find(ids.item(i).as_int());
       if (!entry || entry->size() == 0) continue;
       auto state = std::make_unique<typename Kind::State>();
-      StateReader reader{*entry, param.param, count_numbers(group)};
+      StateReader state_reader{*entry, param.param, count_numbers(group)};
       try {
-        visit_state(*state, reader);
+        visit_state(*state, state_reader);
       } catch (const FormatError& error) {
         throw FormatError(fmt::format("{}: {}", param_label(holder, g, i), error.what()));
       }

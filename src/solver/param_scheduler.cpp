@@ -21,6 +21,17 @@ namespace {
   throw ConfigError(name + " " + problem, name);
 }
 
+double finite(const char* name, double number) {
+  if (!std::isfinite(number)) throw_bad_argument(name, fmt::format("must be finite; it is {}", number));
+  return number;
+}
+
+std::vector<double> finite_values(std::vector<double> values) {
+  if (values.empty()) throw_bad_argument("values", "must hold at least one number");
+  for (double value : values) finite("values", value);
+  return values;
+}
+
 /// Python's `base ** exponent` for floats: an error where C gives an infinity or a NaN out of finite numbers.
 double power_or_throw(double base, double exponent, std::string_view schedule, double progress) {
   double result = std::pow(base, exponent);
@@ -40,21 +51,35 @@ double whole_part(double number, std::string_view schedule, double progress) {
 
 }  // namespace
 
+ConstantParamScheduler::ConstantParamScheduler(double value) : value_(finite("value", value)) {}
+
 double ConstantParamScheduler::operator()(double progress) const {
   if (progress >= 1.0) throw_outside("constant", progress, "progress below 1");
   return value_;
 }
 
+LinearParamScheduler::LinearParamScheduler(double start_value, double end_value)
+    : start_value_(finite("start_value", start_value)), end_value_(finite("end_value", end_value)) {}
+
 double LinearParamScheduler::operator()(double progress) const { return end_value_ * progress + start_value_ * (1 - progress); }
+
+CosineParamScheduler::CosineParamScheduler(double start_value, double end_value)
+    : start_value_(finite("start_value", start_value)), end_value_(finite("end_value", end_value)) {}
 
 double CosineParamScheduler::operator()(double progress) const {
   if (std::isinf(progress)) throw_outside("cosine", progress, "finite progress");
   return end_value_ + 0.5 * (start_value_ - end_value_) * (1 + std::cos(std::numbers::pi * progress));
 }
 
+ExponentialParamScheduler::ExponentialParamScheduler(double start_value, double decay)
+    : start_value_(finite("start_value", start_value)), decay_(finite("decay", decay)) {}
+
 double ExponentialParamScheduler::operator()(double progress) const {
   return start_value_ * power_or_throw(decay_, progress, "exponential", progress);
 }
+
+PolynomialDecayParamScheduler::PolynomialDecayParamScheduler(double base_value, double power)
+    : base_value_(finite("base_value", base_value)), power_(finite("power", power)) {}
 
 double PolynomialDecayParamScheduler::operator()(double progress) const {
   return base_value_ * power_or_throw(1 - progress, power_, "polynomial", progress);
@@ -62,9 +87,8 @@ double PolynomialDecayParamScheduler::operator()(double progress) const {
 
 MultiStepParamScheduler::MultiStepParamScheduler(std::vector<double> values, std::optional<std::int64_t> num_updates,
                                                  std::optional<std::vector<double>> milestones)
-    : values_(std::move(values)) {
+    : values_(finite_values(std::move(values))) {
   if (!num_updates && !milestones) throw_bad_argument("num_updates", "is needed where no milestones are given");
-  if (values_.empty()) throw_bad_argument("values", "must hold at least one number");
   if (milestones) {
     std::size_t wanted = values_.size() - (num_updates ? 1 : 0);
     if (milestones->size() != wanted) {
@@ -79,7 +103,7 @@ MultiStepParamScheduler::MultiStepParamScheduler(std::vector<double> values, std
   if (num_updates) {
     num_updates_ = static_cast<double>(*num_updates);
   } else {
-    num_updates_ = milestones_.back();
+    num_updates_ = finite("milestones", milestones_.back());
     milestones_.pop_back();
   }
   if (!(num_updates_ >= static_cast<double>(values_.size()))) {
@@ -103,9 +127,9 @@ double MultiStepParamScheduler::operator()(double progress) const {
   return values_[static_cast<std::size_t>(next - milestones_.begin())];
 }
 
-StepParamScheduler::StepParamScheduler(double num_updates, std::vector<double> values) : values_(std::move(values)) {
+StepParamScheduler::StepParamScheduler(double num_updates, std::vector<double> values)
+    : values_(finite_values(std::move(values))) {
   if (!(num_updates > 0)) throw_bad_argument("num_updates", fmt::format("must be above 0; it is {}", num_updates));
-  if (values_.empty()) throw_bad_argument("values", "must hold at least one number");
 }
 
 double StepParamScheduler::operator()(double progress) const {
@@ -119,8 +143,9 @@ double StepParamScheduler::operator()(double progress) const {
 namespace {
 
 std::vector<double> decayed_values(double base_value, std::int64_t num_decays, double gamma, std::int64_t num_updates) {
-  if (!(base_value > 0)) throw_bad_argument("base_value", fmt::format("must be above 0; it is {}", base_value));
-  if (!(gamma > 0)) throw_bad_argument("gamma", fmt::format("must be above 0; it is {}", gamma));
+  if (!(finite("base_value", base_value) > 0))
+    throw_bad_argument("base_value", fmt::format("must be above 0; it is {}", base_value));
+  if (!(finite("gamma", gamma) > 0)) throw_bad_argument("gamma", fmt::format("must be above 0; it is {}", gamma));
   if (num_decays <= 0) throw_bad_argument("num_decays", fmt::format("must be above 0; it is {}", num_decays));
   if (num_updates <= 0) throw_bad_argument("num_updates", fmt::format("must be above 0; it is {}", num_updates));
   std::vector<double> values{base_value};
@@ -183,6 +208,9 @@ namespace {
 
 CompositeParamScheduler with_warmup(const ParamScheduler& scheduler, const WarmupOptions& options) {
   if (!scheduler) throw_bad_argument("scheduler", "must not be empty");
+  finite("WarmupOptions.factor", options.factor);
+  if (!(options.length >= 0 && std::isfinite(options.length)))
+    throw_bad_argument("WarmupOptions.length", fmt::format("must be finite and at least 0; it is {}", options.length));
   double end_value = options.rescale_interval ? scheduler(0.0) : scheduler(options.length);
   double start_value = options.factor * scheduler(0.0);
   ParamScheduler warmup = LinearParamScheduler(start_value, end_value);

@@ -47,7 +47,7 @@ TEST(BuildOptimizer, PassesEveryOptionOn) {
   EXPECT_TRUE(options.nesterov());
   EXPECT_TRUE(dynamic_cast<Sgd&>(*sgd).switches().fused);
   EXPECT_EQ(static_cast<const torch::optim::SGDOptions&>(sgd->param_groups()[1].options()).weight_decay(), 0.125);
-  EXPECT_EQ(dynamic_cast<Sgd&>(*sgd).group_info()[1].names, (std::vector<std::string>{"bn.weight", "bn.bias"}));
+  EXPECT_EQ(dynamic_cast<Sgd&>(*sgd).group_info(1).names, (std::vector<std::string>{"bn.weight", "bn.bias"}));
 
   OptimizerOptions more{.name = "ADAMW",
                         .weight_decay_norm = std::nullopt,

@@ -96,6 +96,64 @@ TEST(LRMultiplier, SetsItsRatesAgainAfterTheOptimizerWasLoaded) {
   EXPECT_EQ(group_lrs(sgd), (std::vector<double>{0.05, 0.01}));
 }
 
+void add_group(torch::optim::Optimizer& optimizer, double lr) {
+  torch::optim::OptimizerParamGroup group({at::zeros({1}).requires_grad_()});
+  group.set_options(std::make_unique<torch::optim::SGDOptions>(lr));
+  optimizer.add_param_group(group);
+}
+
+TEST(LRMultiplier, AGroupThatIsAddedLaterJoinsWithTheRateItBrings) {
+  Sgd sgd = two_groups();
+  LRMultiplier scheduler(sgd, LinearParamScheduler(1, 0), {.max_iter = 10});
+  scheduler.step();
+  add_group(sgd, 0.5);
+  EXPECT_EQ(scheduler.state_dict().at("base_lrs").as_list().at(2).as_double(), 0.5);
+  EXPECT_NO_THROW(scheduler.check_state_dict(scheduler.state_dict()));
+  EXPECT_EQ(group_lrs(sgd)[2], 0.5);
+  scheduler.step();
+  EXPECT_EQ(group_lrs(sgd), (std::vector<double>{0.1 * 0.8, 0.02 * 0.8, 0.5 * 0.8}));
+  scheduler.step();
+  EXPECT_EQ(group_lrs(sgd)[2], 0.5 * (1 - 3 / 10.0));
+  EXPECT_EQ(scheduler.base_lrs(), (std::vector<double>{0.1, 0.02, 0.5}));
+  EXPECT_EQ(scheduler.get_lr(), group_lrs(sgd));
+}
+
+TEST(LRMultiplier, AGroupThatIsAddedLaterResumesFromItsSavedBaseRate) {
+  Sgd sgd = two_groups();
+  LRMultiplier scheduler(sgd, LinearParamScheduler(1, 0), {.max_iter = 10});
+  add_group(sgd, 0.5);
+  for (int k = 0; k < 4; ++k) scheduler.step();
+  for (bool optimizer_first : {true, false}) {
+    Sgd other = two_groups();
+    LRMultiplier resumed(other, LinearParamScheduler(1, 0), {.max_iter = 10});
+    add_group(other, 0.5);
+    if (optimizer_first) load_optimizer_state_dict(other, optimizer_state_dict(sgd));
+    resumed.load_state_dict(scheduler.state_dict());
+    EXPECT_EQ(group_lrs(other), group_lrs(sgd));
+    EXPECT_EQ(resumed.base_lrs(), scheduler.base_lrs());
+    EXPECT_EQ(optimizer_state_dict(other).at("param_groups").as_list().at(2).as_dict().at("initial_lr").as_double(), 0.5);
+  }
+}
+
+TEST(LRMultiplier, RatesThatNoOptimizerCanTakeNameIterationAndGroup) {
+  for (double bad : {kNaN, std::numeric_limits<double>::infinity(), -0.5}) {
+    Sgd sgd = two_groups(0.0, 0.02);
+    LRMultiplier scheduler(sgd, [bad](double progress) { return progress < 0.2 ? 1.0 : bad; }, {.max_iter = 10});
+    scheduler.step();
+    try {
+      scheduler.step();
+      ADD_FAILURE() << "no error for " << bad;
+    } catch (const Error& error) {
+      const std::string said = error.what();
+      EXPECT_NE(said.find("at iteration 2;"), std::string::npos) << said;
+      // Nothing times a rate of 0 is a bad rate, unless it is no number.
+      EXPECT_NE(said.find(bad == -0.5 ? "group 1 " : "group 0 "), std::string::npos) << said;
+    }
+    EXPECT_EQ(group_lrs(sgd), (std::vector<double>{0.0, 0.02}));
+    EXPECT_EQ(scheduler.get_last_lr(), group_lrs(sgd));
+  }
+}
+
 TEST(LRMultiplier, RefusesAStateThatDoesNotFitAndChangesNothing) {
   Sgd sgd = two_groups();
   LRMultiplier scheduler(sgd, ConstantParamScheduler(1), {.max_iter = 20});
@@ -208,6 +266,9 @@ TEST(LegacyScheduler, WarnsThatItIsDeprecatedAndResumes) {
   WarmupMultiStepLR resumed(other, {5, 8}, 0.1, {.warmup_iters = 2, .last_epoch = 5, .base_lrs = {0.1, 0.02}});
   EXPECT_EQ(group_lrs(other), group_lrs(sgd));
   EXPECT_THROW(WarmupCosineLR(sgd, 0), ConfigError);
+  EXPECT_THROW(WarmupCosineLR(sgd, 10, {.warmup_factor = kNaN}), ConfigError);
+  EXPECT_THROW(WarmupMultiStepLR(sgd, {5}, 0.1, {.warmup_factor = kNaN}), ConfigError);
+  EXPECT_THROW(WarmupMultiStepLR(sgd, {5}, kNaN), ConfigError);
   EXPECT_DOUBLE_EQ(WarmupCosineLR(sgd, 10, {.warmup_iters = 0, .last_epoch = 4, .base_lrs = {0.2, 0.2}}).compute_values()[0],
                    0.1);
 }

@@ -14,7 +14,9 @@
 #include <torch/optim/rmsprop.h>
 
 #include <functional>
+#include <limits>
 #include <memory>
+#include <set>
 #include <string>
 
 namespace treadle {
@@ -169,6 +171,42 @@ TEST(OptimizerState, LoadsWhatPythonWrites) {
   EXPECT_TRUE(group.at("maximize").as_bool());
 }
 
+TEST(OptimizerState, AGroupThatIsAddedLaterIsSavedSteppedAndLoaded) {
+  for (const Kind& kind : kinds()) {
+    // LibTorch's LBFGS takes one group, and its Adagrad makes its state when it is made.
+    if (kind.name == std::string("LBFGS") || kind.name == std::string("Adagrad")) continue;
+    SCOPED_TRACE(kind.name);
+    const auto make = [&](Tensors& params) {
+      auto optimizer = kind.make({params[0]});
+      optimizer->add_param_group(torch::optim::OptimizerParamGroup({params[1]}));
+      return optimizer;
+    };
+    Tensors params = parameters(), copies = parameters();
+    auto optimizer = make(params), other = make(copies);
+    for (int step = 0; step < 2; ++step) take_step(*optimizer, params);
+    // The rate of the schedule is saved with what the group is called by, which is nothing.
+    LRMultiplier scheduler(*optimizer, LinearParamScheduler(0.5, 0.5), {.max_iter = 10});
+    Dict saved = deep_clone(optimizer_state_dict(*optimizer));
+    ASSERT_EQ(saved.at("param_groups").as_list().size(), 2U);
+    const Dict& added = saved.at("param_groups").as_list()[1].as_dict();
+    EXPECT_EQ(added.at("lr").as_double(), 0.05);
+    EXPECT_EQ(added.contains("initial_lr"), dynamic_cast<GroupInfoHolder*>(optimizer.get()) != nullptr);
+    EXPECT_FALSE(added.contains("param_names"));
+
+    load_optimizer_state_dict(*other, saved);
+    for (std::size_t i = 0; i < params.size(); ++i) copies[i].detach().copy_(params[i].detach());
+    for (int step = 0; step < 2; ++step) {
+      take_step(*optimizer, params);
+      take_step(*other, copies);
+    }
+    EXPECT_TRUE(params[0].equal(copies[0]) && params[1].equal(copies[1]));
+    EXPECT_FALSE(params[1].equal(parameters()[1]));
+    saved.at("state").as_dict().at(1).as_dict() = {
+        {"momentum_buffer", "text"}, {"exp_avg", "text"}, {"square_avg", "text"}, {"sum", "text"}, {"step", 1}};
+    EXPECT_THROW(check_optimizer_state_dict(*other, saved), FormatError);
+  }
+}
+
 TEST(OptimizerState, CopiesIntoTheTensorsInUse) {
   Tensors params = parameters();
   Sgd sgd(params, {.lr = 0.1, .momentum = 0.9});
@@ -218,6 +256,66 @@ TEST(OptimizerState, ABadStateNamesTheParameterAndChangesNothing) {
   lacks = deep_clone(optimizer_state_dict(adamw));
   lacks.at("state").as_dict().at(0).as_dict().set("step", -1);
   EXPECT_THROW(check_optimizer_state_dict(adamw, lacks), FormatError);
+}
+
+TEST(OptimizerState, OptionsOutOfRangeNameGroupAndOptionAndChangeNothing) {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::pair<std::string, std::vector<Value>>> wrong = {
+      {"lr", {-1.0, inf, nan, at::full({}, -0.5), at::ones({2})}},
+      {"momentum", {7, -0.5, nan}},
+      {"dampening", {1.5, -1}},
+      {"nesterov", {true}},
+      {"weight_decay", {-0.1, inf}},
+      {"betas", {Tuple{2, 3}, Tuple{0.9, 1.0}, Tuple{-0.1, 0.9}, Tuple{0.9, nan}, Tuple{0.9}}},
+      {"eps", {-1e-8, inf}},
+      {"alpha", {1.5, -0.1}},
+      {"lr_decay", {-0.1, inf}},
+      {"initial_accumulator_value", {-1.0}}};
+  std::set<std::string> tried;
+  for (const Kind& kind : kinds()) {
+    Tensors params = parameters();
+    auto optimizer = kind.make_other(params);
+    if (std::string(kind.name) != "LBFGS") optimizer->add_param_group(torch::optim::OptimizerParamGroup({at::ones({1})}));
+    const Dict good = deep_clone(optimizer_state_dict(*optimizer));
+    const std::size_t last = good.at("param_groups").as_list().size() - 1;
+    for (const auto& [option, values] : wrong) {
+      if (!good.at("param_groups").as_list()[last].as_dict().contains(option)) continue;
+      for (const Value& value : values) {
+        SCOPED_TRACE(std::string(kind.name) + " " + option + " " + describe(value));
+        Dict bad = deep_clone(good);
+        bad.at("param_groups").as_list()[last].as_dict().set(option, value);
+        bad.at("param_groups").as_list()[0].as_dict().set("weight_decay", 0.375);
+        try {
+          load_optimizer_state_dict(*optimizer, bad);
+          ADD_FAILURE() << "no error";
+        } catch (const FormatError& error) {
+          const std::string place = "param_groups[" + std::to_string(last) + "]." + option;
+          EXPECT_NE(std::string(error.what()).find(place), std::string::npos) << error.what();
+        }
+        EXPECT_TRUE(identical(optimizer_state_dict(*optimizer), good));
+        tried.insert(option);
+      }
+    }
+  }
+  EXPECT_EQ(tried.size(), wrong.size());
+}
+
+TEST(OptimizerState, OptionsAtTheEndOfTheirRangeAreLoaded) {
+  Tensors params = parameters();
+  Sgd sgd(params, {.lr = 0.1});
+  Dict state = deep_clone(optimizer_state_dict(sgd));
+  Dict& group = state.at("param_groups").as_list()[0].as_dict();
+  for (const auto& [option, value] : Dict{{"lr", 0}, {"momentum", 1}, {"dampening", 1}, {"weight_decay", 0}})
+    group.set(option, value);
+  load_optimizer_state_dict(sgd, state);
+  EXPECT_EQ(group_lrs(sgd), std::vector<double>{0});
+  AdamW adamw(params, {});
+  state = deep_clone(optimizer_state_dict(adamw));
+  Dict& adam = state.at("param_groups").as_list()[0].as_dict();
+  for (const auto& [option, value] : Dict{{"lr", at::full({1}, 0.0)}, {"betas", Tuple{0, 0.0}}, {"eps", 0}})
+    adam.set(option, value);
+  load_optimizer_state_dict(adamw, state);
+  EXPECT_EQ(group_lrs(adamw), std::vector<double>{0});
 }
 
 TEST(OptimizerState, KeepsTheCurrentWeightDecayWhenAskedTo) {

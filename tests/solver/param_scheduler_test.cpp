@@ -48,6 +48,39 @@ TEST(ParamScheduler, ConstructorsRefuseBadArguments) {
   EXPECT_THROW(decay_shape_from_string("steep"), ConfigError);
 }
 
+TEST(ParamScheduler, ConstructorsNameTheArgumentThatIsNoFiniteNumber) {
+  const auto refused = [](const std::string& argument, const auto& make) {
+    for (double bad : {kNaN, std::numeric_limits<double>::infinity()}) {
+      try {
+        make(bad);
+        ADD_FAILURE() << argument << " " << bad << ": no error";
+      } catch (const ConfigError& error) {
+        EXPECT_EQ(error.key(), argument);
+        EXPECT_NE(std::string(error.what()).find("must be finite"), std::string::npos) << error.what();
+      }
+    }
+  };
+  refused("value", [](double bad) { ConstantParamScheduler{bad}; });
+  refused("start_value", [](double bad) { LinearParamScheduler(bad, 1); });
+  refused("end_value", [](double bad) { LinearParamScheduler(1, bad); });
+  refused("start_value", [](double bad) { CosineParamScheduler(bad, 1); });
+  refused("end_value", [](double bad) { CosineParamScheduler(1, bad); });
+  refused("start_value", [](double bad) { ExponentialParamScheduler(bad, 0.5); });
+  refused("decay", [](double bad) { ExponentialParamScheduler(1, bad); });
+  refused("base_value", [](double bad) { PolynomialDecayParamScheduler(bad, 2); });
+  refused("power", [](double bad) { PolynomialDecayParamScheduler(1, bad); });
+  refused("values", [](double bad) { MultiStepParamScheduler({1, bad}, 10); });
+  refused("milestones", [](double bad) { MultiStepParamScheduler({1, 2}, std::nullopt, std::vector<double>{5, bad}); });
+  refused("values", [](double bad) { StepParamScheduler(10, {bad}); });
+  refused("base_value", [](double bad) { StepWithFixedGammaParamScheduler(bad, 1, 0.1, 10); });
+  refused("gamma", [](double bad) { StepWithFixedGammaParamScheduler(1, 1, bad, 10); });
+  refused("WarmupOptions.factor", [](double bad) { WarmupParamScheduler(ConstantParamScheduler(1), {.factor = bad}); });
+  refused("WarmupOptions.length", [](double bad) { WarmupParamScheduler(LinearParamScheduler(1, 0), {.length = bad}); });
+  EXPECT_THROW(WarmupParamScheduler(LinearParamScheduler(1, 0), {.length = -0.1}), ConfigError);
+  // Factors below 0 are legal, as in fvcore; rates are not.
+  EXPECT_EQ(ConstantParamScheduler(-0.5)(0), -0.5);
+}
+
 TEST(ParamScheduler, WarmupReachesTheScheduleWithoutAJump) {
   for (bool rescale : {false, true}) {
     WarmupParamScheduler warm(CosineParamScheduler(1, 0), {.factor = 0.1, .length = 0.25, .rescale_interval = rescale});

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,9 +26,16 @@ struct OptimizerSwitches {
 class GroupInfoHolder {
  public:
   virtual ~GroupInfoHolder() = default;
-  /// One entry per group.
-  const std::vector<GroupInfo>& group_info() const noexcept { return group_info_; }
-  std::vector<GroupInfo>& group_info() noexcept { return group_info_; }
+  /// Of the group at that index; empty for one that was added with `add_param_group`, until something is written into it.
+  const GroupInfo& group_info(std::size_t group) const noexcept {
+    static const GroupInfo none;
+    return group < group_info_.size() ? group_info_[group] : none;
+  }
+  /// To write into; a reference holds until that of a later group is asked for.
+  GroupInfo& group_info(std::size_t group) {
+    if (group >= group_info_.size()) group_info_.resize(group + 1);
+    return group_info_[group];
+  }
   const OptimizerSwitches& switches() const noexcept { return switches_; }
   void set_switches(OptimizerSwitches switches) noexcept { switches_ = switches; }
 

@@ -12,7 +12,7 @@ namespace treadle {
 double legacy_warmup_factor(WarmupMethod method, std::int64_t iteration, std::int64_t warmup_iters, double warmup_factor);
 
 struct LegacyWarmupOptions {
-  double warmup_factor = 0.001;
+  double warmup_factor = 0.001;      ///< finite
   std::int64_t warmup_iters = 1000;  ///< >= 0; may exceed the run
   WarmupMethod warmup_method = WarmupMethod::linear;
   std::int64_t last_epoch = -1;    ///< the iteration that was completed last
@@ -23,7 +23,7 @@ struct LegacyWarmupOptions {
 /// instead of replacing its beginning. New programs take LRMultiplier; constructing one of these logs a warning that says so.
 class WarmupMultiStepLR final : public LRScheduler {
  public:
-  /// Throws ConfigError when `milestones` do not ascend.
+  /// Throws ConfigError when `milestones` do not ascend, or a number is not finite.
   WarmupMultiStepLR(torch::optim::Optimizer& optimizer, std::vector<std::int64_t> milestones, double gamma = 0.1,
                     const LegacyWarmupOptions& warmup = {});
   /// `get_lr()` by the name of torch's later interface.
@@ -40,7 +40,7 @@ class WarmupMultiStepLR final : public LRScheduler {
 /// base rate x warm-up x (1 + cos(pi iteration / max_iters)) / 2.
 class WarmupCosineLR final : public LRScheduler {
  public:
-  /// Throws ConfigError when `max_iters` is not above 0.
+  /// Throws ConfigError when `max_iters` is not above 0, or a number is not finite.
   WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t max_iters, const LegacyWarmupOptions& warmup = {});
   /// As above.
   std::vector<double> compute_values() const { return get_lr(); }

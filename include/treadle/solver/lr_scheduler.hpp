@@ -24,9 +24,10 @@ enum class ResumeSettings {
 /// Sets the learning rate of every group of an optimizer once per iteration. Loop thread only.
 ///
 /// A new scheduler has made its first step: the rates of iteration 0 are set. `step()` after iteration k sets those of k + 1.
-/// The optimizer is borrowed. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says),
-/// the keys of Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the
-/// optimizer.
+/// The optimizer is borrowed. A group that is added to it later joins at the next step, with the rate that it has then as its
+/// base rate. A schedule that gives a rate that is negative or not finite is an Error that names the iteration and the group, and
+/// no rate is set. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says), the keys of
+/// Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the optimizer.
 class LRScheduler : public Stateful {
  public:
   /// Goes on to the next iteration and sets its rates.
@@ -34,7 +35,7 @@ class LRScheduler : public Stateful {
   /// Sets the current rates (again): to be called when the optimizer's own state was loaded after this one's.
   void apply();
 
-  /// The rates now set, one per group.
+  /// The rates now set, one per group that was there at the last step.
   const std::vector<double>& get_last_lr() const noexcept { return last_lrs_; }
   const std::vector<double>& base_lrs() const noexcept { return base_lrs_; }
   /// The iteration whose rates are set.
@@ -60,11 +61,16 @@ class LRScheduler : public Stateful {
   LRScheduler(torch::optim::Optimizer& optimizer, Start start);
 
  private:
+  /// The base rates, and for groups added since the last step the rates they came with.
+  std::vector<double> all_base_lrs() const;
+  /// Tells Treadle's optimizers, which save them.
+  void tell_base_lrs();
+
   torch::optim::Optimizer& optimizer_;
   ResumeSettings resume_;
   std::int64_t last_iter_;
   std::vector<double> base_lrs_;
-  std::vector<double> last_lrs_;
+  std::vector<double> last_lrs_, next_lrs_;
 };
 
 struct LRMultiplierOptions {

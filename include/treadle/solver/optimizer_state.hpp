@@ -23,7 +23,8 @@ namespace treadle {
 Dict optimizer_state_dict(const torch::optim::Optimizer& optimizer);
 
 /// Throws FormatError when `load_optimizer_state_dict` would fail: other numbers of groups or parameters, a missing or mistyped
-/// option, a state tensor of another shape. The message names the group and the parameter.
+/// option, one outside of what the optimizer's constructor takes, a state tensor of another shape. The message names the group,
+/// and the parameter or the option with its legal range.
 void check_optimizer_state_dict(const torch::optim::Optimizer& optimizer, const Dict& state);
 
 /// Takes over the state of every parameter and every option of every group, the learning rate included; keys that LibTorch has no

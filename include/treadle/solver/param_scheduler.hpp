@@ -12,8 +12,8 @@ namespace treadle {
 /// will do. Those below are immutable values and may be called from any thread; each computes in double exactly what fvcore's
 /// class of the same name does (`fvcore/common/param_scheduler.py`), with the C library's `cos` and `pow`.
 ///
-/// Constructors throw ConfigError that names the argument and its legal range. Calls throw Error where progress lies outside the
-/// range that the schedule is defined for, as each says.
+/// Constructors throw ConfigError that names the argument and its legal range; values may be any finite numbers, negative ones
+/// too. Calls throw Error where progress lies outside the range that the schedule is defined for, as each says.
 using ParamScheduler = std::function<double(double progress)>;
 
 /// Comparisons with milestones are made this much later than `progress`, so that rounding does not delay a step by an iteration.
@@ -22,7 +22,7 @@ inline constexpr double kProgressEpsilon = 1e-6;
 /// `value`, for progress < 1.
 class ConstantParamScheduler {
  public:
-  explicit ConstantParamScheduler(double value) : value_(value) {}
+  explicit ConstantParamScheduler(double value);
   double operator()(double progress) const;
 
  private:
@@ -32,7 +32,7 @@ class ConstantParamScheduler {
 /// A straight line from `start_value` to `end_value`; defined everywhere.
 class LinearParamScheduler {
  public:
-  LinearParamScheduler(double start_value, double end_value) : start_value_(start_value), end_value_(end_value) {}
+  LinearParamScheduler(double start_value, double end_value);
   double operator()(double progress) const;
 
  private:
@@ -43,7 +43,7 @@ class LinearParamScheduler {
 /// end + (start - end) (1 + cos(pi progress)) / 2: half a cosine from `start_value` to `end_value`; defined for finite progress.
 class CosineParamScheduler {
  public:
-  CosineParamScheduler(double start_value, double end_value) : start_value_(start_value), end_value_(end_value) {}
+  CosineParamScheduler(double start_value, double end_value);
   double operator()(double progress) const;
 
  private:
@@ -54,7 +54,7 @@ class CosineParamScheduler {
 /// start decay^progress. Throws Error where that is no real number, or exceeds the range of double.
 class ExponentialParamScheduler {
  public:
-  ExponentialParamScheduler(double start_value, double decay) : start_value_(start_value), decay_(decay) {}
+  ExponentialParamScheduler(double start_value, double decay);
   double operator()(double progress) const;
 
  private:
@@ -65,7 +65,7 @@ class ExponentialParamScheduler {
 /// base (1 - progress)^power. Throws Error where that is no real number, or exceeds the range of double.
 class PolynomialDecayParamScheduler {
  public:
-  PolynomialDecayParamScheduler(double base_value, double power) : base_value_(base_value), power_(power) {}
+  PolynomialDecayParamScheduler(double base_value, double power);
   double operator()(double progress) const;
 
  private:
@@ -143,7 +143,7 @@ WarmupMethod warmup_method_from_string(std::string_view text);
 
 struct WarmupOptions {
   double factor = 0.001;  ///< the first value, as a multiple of the schedule's own
-  double length = 0.0;    ///< share of the run in [0, 1]
+  double length = 0.0;    ///< share of the run, >= 0; a warm-up longer than the run ends with it, as in Detectron2
   WarmupMethod method = WarmupMethod::linear;
   bool rescale_interval = false;  ///< the whole schedule follows the warm-up, instead of its part of that time
 };
