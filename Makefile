@@ -12,7 +12,9 @@ LIMIT ?=
 SEED ?=
 SANITIZERS ?=
 BUILDS ?=
+PRESET_LIMIT ?=
 ONLY ?=
+TREADLE_WERROR ?= OFF
 ROOM ?=
 FILES ?=
 CHANGED ?=
@@ -21,9 +23,13 @@ BENCH ?=
 
 release := build/release
 # Errors go to stderr and stay visible.
-configure = cmake --preset release -DTORCH_PREFIX="$(TORCH_PREFIX)" -DTREADLE_BUILD_BENCHES=$(1) >/dev/null
+configure = cmake --preset release -DTORCH_PREFIX="$(TORCH_PREFIX)" -DTREADLE_BUILD_BENCHES=$(1) -DTREADLE_WERROR=$(TREADLE_WERROR) >/dev/null
 compile = cmake --build $(release) --parallel $(JOBS)
 ctest = tools/test.sh $(release) --parallel $(JOBS)
+
+# What is promised of the demo, tried on the weights that it saved; says nothing when it holds.
+demo_result = $(release)/bin/treadle evaluate --config-file configs/fashion_mnist_cnn.yaml --resume \
+  TEST.EXPECTED_RESULTS "[['classification', 'accuracy', 100.0, 8.5]]"
 
 export TORCH_PREFIX
 
@@ -53,6 +59,7 @@ demo: setup
 	@$(call configure,OFF)
 	@$(compile) --target treadle_command
 	@$(release)/bin/treadle train --config-file configs/fashion_mnist_cnn.yaml
+	@$(demo_result) >/dev/null
 
 test: setup
 	@$(call configure,OFF)
@@ -67,13 +74,13 @@ format: setup
 
 bench: setup
 	@$(call configure,ON)
-	@$(compile)
+	@$(compile) --target treadle_benches
 	@QUICK=$(QUICK) tools/bench.py $(release)/benches $(BENCH)
 
 stress: setup
 	@$(call configure,OFF)
 	@$(compile)
-	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) BUILDS=$(BUILDS) ONLY='$(ONLY)' tools/stress.py $(release)
+	@TRIALS=$(TRIALS) INPUTS=$(INPUTS) LIMIT=$(LIMIT) SEED=$(SEED) SANITIZERS=$(SANITIZERS) BUILDS=$(BUILDS) PRESET_LIMIT=$(PRESET_LIMIT) ONLY='$(ONLY)' tools/stress.py $(release)
 
 mutants: setup
 	@tools/mutants.py -j $(JOBS) $(ROOM)

@@ -1,5 +1,6 @@
 #include "benches/report.hpp"
 
+#include <ATen/Version.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -43,6 +44,7 @@ std::optional<Verdict> judge(const Figure& figure) {
 
 const char* sign_of(const Asked& asked) { return asked.of == Asked::Of::peer_over_ours ? ">=" : "<="; }
 
+/// Each file of results begins with what only a program that has loaded LibTorch knows.
 void append(const nlohmann::ordered_json& line) {
   const char* path = std::getenv("TREADLE_BENCH_RESULTS");
   if (path == nullptr) return;
@@ -50,6 +52,11 @@ void append(const nlohmann::ordered_json& line) {
   if (file == nullptr) {
     std::fprintf(stderr, "cannot write %s: %s\n", path, std::strerror(errno));
     std::exit(1);
+  }
+  std::fseek(file, 0, SEEK_END);
+  if (std::ftell(file) == 0) {
+    const nlohmann::ordered_json facts{{"cpu_capability", at::get_cpu_capability()}};
+    std::fputs((facts.dump() + "\n").c_str(), file);
   }
   std::fputs((line.dump() + "\n").c_str(), file);
   std::fclose(file);

@@ -1,7 +1,8 @@
 #pragma once
 
 // How every benchmark says what it measured: a line for people, and, in the file that TREADLE_BENCH_RESULTS names, a line of JSON
-// from which tools/bench.py makes the table.
+// from which tools/bench.py makes the table. A program whose comparison fails ends with a status other than 0, so that no row is
+// missing without a word.
 
 #include <string>
 

@@ -15,6 +15,7 @@ packages=(g++ make cmake ninja-build git ccache
 # MiB of free disk, before the step starts.
 need_packages=1500
 need_venv=3000
+need_venv_cuda=17000  # 12 GB, and the 4 GB that pip takes them from
 need_build=1000
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
@@ -33,12 +34,12 @@ stop_child() {
 }
 trap stop_child INT TERM
 
-# require_space DIR MIB PURPOSE
+# require_space DIR MIB PURPOSE [ADVICE]
 require_space() {
   local free_kib
   free_kib=$(df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print $4 }')
   if [[ -n $free_kib ]] && ((free_kib / 1024 < $2)); then
-    fail "the disk of $1 has $((free_kib / 1024)) MiB free, but $3 needs $2 MiB: make room, then run this again"
+    fail "the disk of $1 has $((free_kib / 1024)) MiB free, but $3 needs $2 MiB: ${4:-make room, then run this again}"
   fi
 }
 
@@ -155,6 +156,14 @@ find_python() {
   return 1
 }
 
+# Whether pip would take a CUDA build: its index has no CPU build for this kind of machine. Without an answer it is none.
+gets_cuda_build() {
+  local versions
+  [[ $(uname -m) == x86_64 ]] || return 1
+  versions=$("$venv/bin/python" -m pip --disable-pip-version-check index versions torch 2>/dev/null) || return 1
+  grep -qE "(^|[ ,])$torch_version([ ,]|$)" <<<"$versions" && ! grep -qF "$torch_version+cpu" <<<"$versions"
+}
+
 install_torch() {
   venv_is_ready && return 0
   local python
@@ -171,6 +180,10 @@ install_torch() {
       fail_from_log "making $venv with $python failed" "run: sudo apt-get install -y python3-venv"
   fi
   touch "$venv/.unfinished"
+  if gets_cuda_build; then
+    require_space "$root" $((need_venv_cuda + need_build)) "the CUDA build of torch, which is all that pip's index offers," \
+      "make room, or take the CPU build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup"
+  fi
   # pip takes a CPU build where its index offers one: 2.13.0+cpu is newer than 2.13.0 to it. Its temporary files go to the disk
   # that was checked above.
   mkdir -p "$venv/tmp"

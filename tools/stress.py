@@ -8,10 +8,14 @@ files. FOLDER is a build folder. Ends with a line for each trial, and status 1 w
   SEED=N           other random moments and files; chosen by chance and printed when absent
   SANITIZERS=1     also builds the presets asan and tsan and runs their tests (an hour of compiling)
   BUILDS=1         also builds the presets clang and shared and runs their tests, with the install test on shared libraries
+  PRESET_LIMIT=14400   the longest in seconds that the build, and then the tests, of one of these presets may take; TRIALS,
+                   INPUTS and SEED reach their tests where they are given, else each test takes its own count
   ONLY=WORD        trials whose name holds WORD"""
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -52,8 +56,25 @@ TRIALS = [
 ]
 
 
+# What a program of GoogleTest says whose filter fits nothing.
+NOTHING_RAN = re.compile(r"\b0 tests from 0 test suites ran")
+
+
 def say(text):
     print("stress: " + text, flush=True)
+
+
+def run_until(command, deadline, output=subprocess.PIPE, **options):
+    """Runs a command to its end or to the deadline, where all of its process group is killed; TimeoutExpired says so."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               start_new_session=True, **options)
+    try:
+        text, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    return process.returncode, text
 
 
 def run(trial, build, counts, limit, seed):
@@ -69,35 +90,50 @@ def run(trial, build, counts, limit, seed):
         return f"{much}{time.monotonic() - start:.0f} s: {text}"
 
     while done < wanted:
-        left = limit - (time.monotonic() - start)
-        if left <= 0:
+        if time.monotonic() >= start + limit:
             return False, result("out of time")
         number = min(trial.batch, wanted - done)
         command = [program, "--gtest_brief=1", f"--gtest_filter={trial.filter}"]
         try:
-            ended = subprocess.run(command, env=environment | trial.variables(number, seed + done), cwd=ROOT, timeout=left,
-                                   capture_output=True, text=True, errors="replace")
+            status, text = run_until(command, start + limit, env=environment | trial.variables(number, seed + done))
         except subprocess.TimeoutExpired:
             return False, result("out of time")
         except OSError as error:
             return False, result(f"cannot run: {error}")
-        if ended.returncode not in (0, 77):
-            print(ended.stdout + ended.stderr)
-            return False, result(f"FAILED with status {ended.returncode}, seed {seed + done}")
-        if ended.returncode == 77 or "0 tests ran" in ended.stdout:
-            return False, result("did not run: " + (ended.stdout.strip().splitlines() or ["no reason given"])[-1])
+        if status not in (0, 77):
+            print(text)
+            return False, result(f"FAILED with status {status}, seed {seed + done}")
+        if status == 77 or NOTHING_RAN.search(text):
+            return False, result("did not run: " + (text.strip().splitlines() or ["no reason given"])[-1])
         done += number
     return True, result("passed")
 
 
+def given_variables():
+    """What was asked for by name, as the tests of a preset know it."""
+    names = {"TRIALS": "TRIALS", "INPUTS": "TREADLE_FUZZ_INPUTS", "SEED": "TREADLE_SEED"}
+    given = {known: os.environ[name] for name, known in names.items() if os.environ.get(name)}
+    return given | ({"TREADLE_STRESS": "1"} if "TRIALS" in given else {})
+
+
 def run_preset(preset, limit):
+    """(passed, what to say of it)"""
     start = time.monotonic()
     log = ROOT / "build" / f"stress-{preset}.log"
+    log.parent.mkdir(exist_ok=True)
     with log.open("w") as output:
-        for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset],
-                        ["ctest", "--preset", preset, "--timeout", str(limit)]):
-            if subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT).returncode != 0:
-                return False, f"{time.monotonic() - start:.0f} s: FAILED in '{' '.join(command)}', see {log}"
+        for command in (["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset], ["ctest", "--preset", preset]):
+            def result(text):
+                return f"{time.monotonic() - start:.0f} s: {text} in '{' '.join(command)}', see {log}"
+
+            try:
+                status, _ = run_until(command, time.monotonic() + limit, output, env=os.environ | given_variables())
+            except subprocess.TimeoutExpired:
+                return False, result("out of time")
+            except OSError as error:
+                return False, result(f"cannot run: {error}")
+            if status != 0:
+                return False, result("FAILED")
     return True, f"{time.monotonic() - start:.0f} s: passed"
 
 
@@ -114,6 +150,7 @@ def main():
 
     counts = {"TRIALS": setting("TRIALS", 50), "INPUTS": setting("INPUTS", 1_000_000)}
     limit, seed = setting("LIMIT", 600), setting("SEED", random.randrange(1_000_000))
+    preset_limit = setting("PRESET_LIMIT", 14_400)
     only = os.environ.get("ONLY") or ""
     say(f"seed {seed}")
     summary = []
@@ -129,7 +166,7 @@ def main():
     if setting("SANITIZERS", 0):
         presets += ("asan", "tsan")
     for preset in presets:
-        keep(f"every test under {preset}", run_preset(preset, limit))
+        keep(f"every test under {preset}", run_preset(preset, preset_limit))
     failed = sum(not passed for _, passed, _ in summary)
     print()
     for name, passed, text in summary:

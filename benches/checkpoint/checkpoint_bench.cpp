@@ -115,7 +115,7 @@ void compare_load(treadle::PythonSide& python, const fs::path& file) {
   const auto load = [&](bool verify) {
     return [&file, verify] { return seconds([&] { treadle::load_checkpoint_file(file, {.verify = verify}); }); };
   };
-  const auto theirs = [&] { return *python.seconds("load " + file.string()); };
+  const auto theirs = [&] { return python.seconds("load " + file.string()).value(); };
   compare("load, checksums verified", "torch.load", 1.5, 15, load(true), theirs);
   compare("load, not verified", "torch.load", 1.0, 15, load(false), theirs);
   const auto one = [&] {
@@ -125,7 +125,7 @@ void compare_load(treadle::PythonSide& python, const fs::path& file) {
     });
   };
   compare("open, one tensor, verified", "torch.load(mmap=True), one tensor", 1.0, 31, one,
-          [&] { return *python.seconds("one " + file.string()); });
+          [&] { return python.seconds("one " + file.string()).value(); });
 }
 
 }  // namespace

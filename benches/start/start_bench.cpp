@@ -130,5 +130,5 @@ int main(int, char** argv) {
             .peer = "Python",
             .theirs = median(imported),
             .asked = Asked::ratio_at_most(1.0 / 3)});
-  start_of_processes(train, python, data);
+  if (!quick()) start_of_processes(train, python, data);  // torchrun takes ten seconds to start on two cores
 }

@@ -103,6 +103,36 @@ class Template {
   const Port busy_{true}, free_{false};
 };
 
+/// Programs that play a machine on which set-up fails, each kind in a folder to be put in front of PATH.
+void write_machines(const fs::path& folder) {
+  const auto write = [&](const fs::path& file, const std::string& script) {
+    fs::create_directories((folder / file).parent_path());
+    write_text(folder / file, "#!/bin/sh\n" + script + "\n");
+    fs::permissions(folder / file, fs::perms::owner_all);
+  };
+  const auto df = [](const std::string& free_kib) { return "echo; echo disk 0 0 " + free_kib; };
+  for (const char* machine : {"not_root", "offline", "full", "filling"}) {
+    write(fs::path(machine) / "dpkg-query", "exit 1");  // nothing is installed
+    write(fs::path(machine) / "id", contains(machine, "not_root") ? "echo 1000" : "echo 0");
+    write(fs::path(machine) / "df", df(contains(machine, "full") ? "102400" : "100000000"));
+  }
+  write("not_root/sudo", "exit 1");
+  const std::string only_installing = "case \"$*\" in *install*) exit 100;; esac";  // without lists apt-get update only warns
+  write("offline/apt-get",
+        "echo \"W: Failed to fetch http://deb.debian.org  Could not resolve 'deb.debian.org'\"; " + only_installing);
+  write("filling/apt-get", "echo 'cannot copy extracted data: No space left on device'; " + only_installing);
+  // A Python whose virtual environments have a pip that answers thus.
+  for (const char* machine : {"no_index", "cuda"}) {
+    write(fs::path(machine) / "python3",
+          "if [ \"$2\" = venv ]; then mkdir -p \"$3/bin\" && cp \"${0%/*}/pip\" \"$3/bin/python\"; fi");
+    write(fs::path(machine) / "uname", "echo x86_64");
+  }
+  write("no_index/df", df("100000000"));
+  write("no_index/pip", "echo 'Retrying after NewConnectionError: Network is unreachable: /simple/torch/'; exit 1");
+  write("cuda/df", df("9999999"));
+  write("cuda/pip", "echo 'Available versions: 2.14.0, 2.13.0, 2.12.0'");
+}
+
 /// What the build reads, in `folder`; what it only compiles is linked.
 void copy_repository(const fs::path& folder) {
   for (const char* file : {"Makefile", "CMakeLists.txt", "CMakePresets.json"}) fs::copy(kRoot / file, folder / file);
@@ -115,6 +145,7 @@ void copy_repository(const fs::path& folder) {
   write_text(folder / "old/g++-9",
              "#!/bin/sh\nif [ \"$1\" = -dumpfullversion ]; then echo 9.3.0; else exec g++ -U__GNUC__ -D__GNUC__=9 \"$@\"; fi\n");
   for (const char* file : {"cmake", "g++-9"}) fs::permissions(folder / "old" / file, fs::perms::owner_all);
+  write_machines(folder);
 }
 
 /// Whether `text` is `pattern`, in which `…` stands for anything.
@@ -160,6 +191,7 @@ struct FirstMinutes : testing::TestWithParam<TableRow> {
       return "only root may mount a file system";
     if (contains(line, "chmod ") && !works("treadle --version", true)) return "nobody but root can run the command from here";
     if (contains(line, "python ") && !works("python -c 'import torch'")) return "there is no Python with torch in .venv";
+    if (contains(line, "rm .venv") && !fs::exists(kRoot / ".venv")) return "there is no .venv";
     if (contains(line, "make build") && !works("command -v dpkg-query")) return "make build wants Debian's packages";
     return "";
   }
@@ -200,10 +232,27 @@ INSTANTIATE_TEST_SUITE_P(Page, FirstMinutes, testing::ValuesIn(table_rows(page()
 TEST(FirstMinutesPage, HoldsMistakesOfEveryKind) {
   const std::vector<TableRow> rows = table_rows(page());
   EXPECT_GE(rows.size(), 30u);
-  for (const char* kind : {"--resum", "SOLVER.MAX_ITR", "git-lfs", "gzip", "TORCH_PREFIX", "CXX", "old:", "mount", "chmod",
-                           "--resume", "$BUSY", "_BASE_", "ScriptedModel", "MODEL.WEIGHTS", "data/pictures", "ulimit"}) {
+  for (const char* kind :
+       {"--resum",  "SOLVER.MAX_ITR", "git-lfs", "gzip",    "TORCH_PREFIX",  "CXX",           "old:",          "mount",
+        "chmod",    "--resume",       "$BUSY",   "_BASE_",  "ScriptedModel", "MODEL.WEIGHTS", "data/pictures", "ulimit",
+        "not_root", "offline",        "full:",   "filling", "no_index",      "cuda:"}) {
     EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), [&](const TableRow& row) { return contains(row.cells[0], kind); })) << kind;
   }
+}
+
+/// Mistakes that one word of the line does not tell, by what is said to them.
+TEST(FirstMinutesPage, HoldsTheMistakesOfGoingOn) {
+  const std::vector<TableRow> rows = table_rows(page());
+  const auto answer = [&](const std::string& line, const std::string& said) {
+    return std::any_of(rows.begin(), rows.end(),
+                       [&](const TableRow& row) { return contains(row.cells[0], line) && contains(row.cells[1], said); });
+  };
+  EXPECT_TRUE(answer("my.yaml OUTPUT_DIR trained", "holds an earlier run")) << "a forgotten --resume";
+  EXPECT_TRUE(answer("& until", "another run is training in")) << "two runs in one folder";
+  EXPECT_TRUE(answer("--resume OUTPUT_DIR trained", "the checkpoint is of another model")) << "a changed model";
+  EXPECT_TRUE(answer("_use_new_zipfile_serialization=False", "WARNING: ")) << "a file of PyTorch before 1.6";
+  EXPECT_TRUE(answer("VERSION: 1", "an old config of version 1")) << "an old config";
+  EXPECT_TRUE(answer("['version'] = 2", "of the record")) << "a checkpoint of another version";
 }
 
 }  // namespace

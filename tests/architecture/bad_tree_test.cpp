@@ -1,5 +1,7 @@
 #include "rules.hpp"
 
+#include "tests/support/source_folder.hpp"
+
 #include <gtest/gtest.h>
 
 #include <unistd.h>
@@ -130,8 +132,11 @@ TEST_F(BadTree, PathsOfOneMachine) {
   write("src/base/bad.cpp", "int x;\nauto p = \"" + slash + "home/ann/data\";\n");
   write("docs/bad.md", "See " + slash + "work/main/README.md.\n");
   write("Makefile", "PREFIX := " + slash + "root/torch\n");
+  for (const char* file : {"cmake/a.in", "CONTRIBUTING.md", "tests/base/b.toml", "tools/c.py"})
+    write(file, "# " + slash + "home/ann\n");
   write("README.md", "Here: a" + slash + "home/x, ~" + slash + "work/x, https:" + slash + slash + "x.org/home/y and networks.\n");
-  EXPECT_EQ(places(machine_paths(root_)), (Places{"src/base/bad.cpp:2", "docs/bad.md:1", "Makefile:1"}));
+  EXPECT_EQ(places(machine_paths(root_)), (Places{"src/base/bad.cpp:2", "tests/base/b.toml:1", "cmake/a.in:1", "docs/bad.md:1",
+                                                  "tools/c.py:1", "Makefile:1", "CONTRIBUTING.md:1"}));
 }
 
 TEST_F(BadTree, RoomsWithoutParagraph) {
@@ -151,6 +156,27 @@ TEST_F(BadTree, RoomsWithoutParagraph) {
                       }));
   fs::remove(root_ / "docs/architecture.md");
   EXPECT_EQ(undescribed_rooms(root_).size(), 7u);
+}
+
+TEST_F(BadTree, APageThatAllowsOtherIncludes) {
+  std::string page = read_file(Root(treadle::source_folder()) / "docs/architecture.md");
+  write("docs/architecture.md", page);
+  EXPECT_EQ(places(includes_that_differ(root_)), Places{});
+  const auto changed = [&](const std::string& row, const std::string& instead) {
+    std::string text = page;
+    text.replace(text.find(row), row.size(), instead);
+    write("docs/architecture.md", text);
+    std::set<std::string> messages;
+    for (const Violation& violation : includes_that_differ(root_)) messages.insert(violation.message);
+    return messages;
+  };
+  const std::string differs = "tests/architecture/rules.cpp has another list for the room `";
+  EXPECT_EQ(changed("| `launch` | base, comm |", "| `launch` | base |"), std::set{differs + "launch`: base, comm"});
+  EXPECT_TRUE(changed("| `launch` | base, comm |\n", "").contains(differs + "launch`: base, comm"));
+  EXPECT_TRUE(changed("| `app` | all |", "| `app` | all |\n| `extra` | nothing of ours |")
+                  .contains(differs + "extra`: it has no such room"));
+  EXPECT_EQ(changed("but image and config", "but image").size(), 1u);
+  EXPECT_EQ(changed("all but launch and app", "all but app").size(), 1u);
 }
 
 TEST_F(BadTree, LinksAndFilesThatDoNotExist) {

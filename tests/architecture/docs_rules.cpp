@@ -89,6 +89,70 @@ std::vector<Violation> undescribed_rooms(const Root& root) {
   return violations;
 }
 
+namespace {
+
+using Table = std::map<std::string, std::set<std::string>>;
+
+std::set<std::string> names_in(const std::string& text) {
+  static const std::regex name(R"([a-z]+)");
+  return {std::sregex_token_iterator(text.begin(), text.end(), name), std::sregex_token_iterator()};
+}
+
+/// What a cell of the table allows. It lists rooms, or names those that it leaves out of all, or of the rows above.
+std::set<std::string> rooms_of_cell(const std::string& cell, const std::set<std::string>& all,
+                                    const std::set<std::string>& above) {
+  if (cell == "nothing of ours") return {};
+  const bool of_all = cell.starts_with("all"), of_above = cell.starts_with("the rooms above");
+  if (!of_all && !of_above) return names_in(cell);
+  std::set<std::string> rooms = of_all ? all : above;
+  const std::size_t but = cell.find(" but ");
+  if (but != std::string::npos) {
+    for (const std::string& room : names_in(cell.substr(but + 5))) rooms.erase(room);
+  }
+  return rooms;
+}
+
+Table documented_includes(const Root& root) {
+  static const std::regex row(R"(^\| (`[a-z]+`(, `[a-z]+`)*) \| ([^|]*[^| ]) *\|$)");
+  std::vector<std::pair<std::set<std::string>, std::string>> rows;
+  std::set<std::string> all, above;
+  for (const std::string& line : split_lines(read_file(root / "docs/architecture.md"))) {
+    std::smatch match;
+    if (!std::regex_match(line, match, row)) continue;
+    rows.emplace_back(names_in(match[1]), match[3]);
+    all.insert(rows.back().first.begin(), rows.back().first.end());
+  }
+  Table table;
+  for (const auto& [rooms, cell] : rows) {
+    for (const std::string& room : rooms) {
+      table[room] = rooms_of_cell(cell, all, above);
+      table[room].erase(room);
+    }
+    above.insert(rooms.begin(), rooms.end());
+  }
+  return table;
+}
+
+}  // namespace
+
+std::vector<Violation> includes_that_differ(const Root& root) {
+  const Table page = documented_includes(root);
+  const Table& rules = allowed_includes();
+  std::set<std::string> rooms;
+  for (const Table* table : {&page, &rules}) {
+    for (const auto& [room, unused] : *table) rooms.insert(room);
+  }
+  std::vector<Violation> violations;
+  for (const std::string& room : rooms) {
+    const auto shown = page.find(room), known = rules.find(room);
+    if (shown != page.end() && known != rules.end() && shown->second == known->second) continue;
+    violations.push_back({"docs/architecture.md", 0,
+                          "tests/architecture/rules.cpp has another list for the room `" + room +
+                              "`: " + (known == rules.end() ? "it has no such room" : joined(known->second))});
+  }
+  return violations;
+}
+
 std::vector<Violation> broken_references(const Root& root) {
   static const std::regex link(R"(\]\(([^)\s]+)(\s+"[^"]*")?\))");
   static const std::regex named_path(R"(`((include|src|tests|docs|cmake|tools|configs|examples|benches)/[^`\s]*|\.ci/[^`\s]*)`)");

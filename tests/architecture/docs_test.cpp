@@ -14,6 +14,8 @@ const Root kRoot = treadle::source_folder();
 
 TEST(Docs, EveryRoomHasItsParagraph) { expect_none(undescribed_rooms(kRoot)); }
 
+TEST(Docs, TheTableOfIncludesIsTheOneThatIsEnforced) { expect_none(includes_that_differ(kRoot)); }
+
 TEST(Docs, EveryPieceOfCodeIsThatOfAnExample) { expect_none(code_of_no_example(kRoot)); }
 
 TEST(Docs, EveryConfigKeyExists) { expect_none(unknown_config_keys(kRoot)); }
@@ -128,6 +130,25 @@ TEST(Docs, WhoComesFromDetectron2FindsEveryName) {
                            "flatten_results_dict"}) {
     EXPECT_TRUE(std::regex_search(page, std::regex("\\b" + std::string(name) + "\\b"))) << name;
   }
+}
+
+/// How often something is tried is said as it is: the count of each test of random moments or files stands in its row.
+TEST(Docs, ReliabilityTellsTheCountOfEachTrial) {
+  std::string page = read_file(kRoot / "docs/reliability.md");
+  std::erase(page, ',');
+  const std::regex count(R"((trials\(|"TREADLE_FUZZ_INPUTS", )([0-9']+)\))");
+  std::size_t counts = 0;
+  for (const std::filesystem::path& file : files_below(kRoot, "tests", {".cpp"})) {
+    const std::string text = read_file(kRoot / file);
+    std::smatch match;
+    if (file.generic_string().starts_with("tests/architecture/") || !std::regex_search(text, match, count)) continue;
+    std::string number = match[2];
+    std::erase(number, '\'');
+    const std::regex row("\n\\|[^\n]*\\| " + number + " [^\n]*`" + file.generic_string() + "`");
+    EXPECT_TRUE(std::regex_search(page, row)) << file << " tries " << number << " times by itself";
+    ++counts;
+  }
+  EXPECT_GE(counts, 7u);
 }
 
 TEST(Docs, LinksAndNamedFilesExist) { expect_none(broken_references(kRoot)); }

@@ -56,13 +56,13 @@ std::optional<std::string> room_of_include(const std::string& path) {
   return std::nullopt;
 }
 
-std::string joined(const std::set<std::string>& names) {
+}  // namespace
+
+std::string joined(const std::set<std::string>& rooms) {
   std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  for (const std::string& room : rooms) text += (text.empty() ? "" : ", ") + room;
   return text.empty() ? "no other room" : text;
 }
-
-}  // namespace
 
 const std::map<std::string, std::set<std::string>>& allowed_includes() {
   static const std::map<std::string, std::set<std::string>> table = {
@@ -190,12 +190,14 @@ std::vector<Violation> machine_paths(const Root& root) {
   static const std::regex path(R"((^|[^\w.~})/-])/((home|Users)/\w|(root|work)/))");
   std::vector<fs::path> files;
   for (const char* folder : {"include", "src", "tests", "examples", "benches", "cmake", "configs", "docs", "tools", ".ci"}) {
-    for (fs::path& file :
-         files_below(root, folder, {".hpp", ".cpp", ".h", ".inc", ".txt", ".cmake", ".md", ".sh", ".yaml", ".supp", ""})) {
+    for (fs::path& file : files_below(
+             root, folder,
+             {".hpp", ".cpp", ".h", ".inc", ".txt", ".cmake", ".in", ".md", ".sh", ".py", ".toml", ".yaml", ".supp", ""})) {
       if (!file.generic_string().starts_with("tests/reference/") || file.extension() != ".txt") files.push_back(std::move(file));
     }
   }
-  for (const char* file : {"CMakeLists.txt", "CMakePresets.json", "Makefile", "README.md"}) files.emplace_back(file);
+  for (const char* file : {"CMakeLists.txt", "CMakePresets.json", "Makefile", "README.md", "CONTRIBUTING.md"})
+    files.emplace_back(file);
   std::vector<Violation> violations;
   for (const fs::path& file : files) {
     int number = 0;

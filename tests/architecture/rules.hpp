@@ -18,6 +18,9 @@ using Root = std::filesystem::path;
 /// `events` names both.
 const std::map<std::string, std::set<std::string>>& allowed_includes();
 
+/// The names as a sentence lists them.
+std::string joined(const std::set<std::string>& rooms);
+
 /// Files that may be longer than the limit, with the reason.
 const std::map<std::string, std::string>& long_files();
 
@@ -42,6 +45,9 @@ std::vector<Violation> machine_paths(const Root& root);
 /// Every room under include/treadle is in the table and has its paragraph in docs/architecture.md: text of a sentence or more
 /// below a heading that names the room in backticks, or a paragraph or list item that begins with the name in backticks.
 std::vector<Violation> undescribed_rooms(const Root& root);
+
+/// The table of docs/architecture.md says of every room what `allowed_includes` does.
+std::vector<Violation> includes_that_differ(const Root& root);
 
 /// In README.md, CONTRIBUTING.md and docs/*.md every relative link, and every path of the repository in backticks, leads to
 /// something.
