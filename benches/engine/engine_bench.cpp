@@ -129,7 +129,8 @@ struct Engine {
     }});
     std::vector<hooks::PeriodicWriter::NamedWriter> writers;
     writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = folder + "/metrics.json",
-                                                                                        .latest_only = {"lr", "eta_seconds"}}));
+                                                                                        .latest_only = {"lr", "eta_seconds"},
+                                                                                        .max_delay = std::chrono::milliseconds(100)}));
     trainer.add_hook<hooks::PeriodicWriter>(std::move(writers), kPeriod);
   }
   void prepare() { source.make(kStepsOfATurn); }

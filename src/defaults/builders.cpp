@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
+#include <chrono>
 #include <filesystem>
 
 namespace treadle {
@@ -178,6 +179,9 @@ std::unique_ptr<DatasetEvaluator> build_evaluator(const Config& config, const st
   return std::make_unique<DatasetEvaluators>(std::move(evaluators));
 }
 
+// Nobody who looks at a file sees so short a delay.
+constexpr std::chrono::milliseconds kMaxDelay{100};
+
 }  // namespace
 
 std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::string& output_dir, std::int64_t max_iter) {
@@ -186,8 +190,10 @@ std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::strin
   writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
                                   .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));
   writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = output_dir + "/metrics.json",
-                                                                                      .latest_only = {"lr", "eta_seconds"}}));
-  writers.emplace_back("TensorBoard", std::make_unique<TensorBoardWriter>(TensorBoardWriterOptions{.folder = output_dir}));
+                                                                                      .latest_only = {"lr", "eta_seconds"},
+                                                                                      .max_delay = kMaxDelay}));
+  writers.emplace_back("TensorBoard", std::make_unique<TensorBoardWriter>(
+                                          TensorBoardWriterOptions{.folder = output_dir, .max_delay = kMaxDelay}));
   return writers;
 }
 

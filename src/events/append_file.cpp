@@ -10,7 +10,20 @@
 
 namespace treadle {
 
-AppendFile::AppendFile(std::filesystem::path path) : path_(std::move(path)) { open(); }
+using Clock = std::chrono::steady_clock;
+
+AppendFile::AppendFile(std::filesystem::path path, Milliseconds max_delay) : path_(std::move(path)), max_delay_(max_delay) {
+  open();
+}
+
+AppendFile::~AppendFile() {
+  try {
+    flush();
+  } catch (const IoError&) {
+    // Whoever wanted to know has called close.
+  }
+  release();
+}
 
 void AppendFile::open() {
   descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
@@ -18,7 +31,7 @@ void AppendFile::open() {
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0) {
     const int error = errno;
-    close();
+    release();
     throw IoError("look at", path_, error);
   }
   size_ = status.st_size;
@@ -30,9 +43,23 @@ void AppendFile::reopen() {
 
 void AppendFile::append(std::string_view data) {
   reopen();
+  const std::size_t before = waiting_.size();
+  waiting_ += data;
+  if (max_delay_.count() > 0 && Clock::now() - flushed_ < max_delay_) return;
+  try {
+    flush();
+  } catch (const IoError&) {
+    waiting_.resize(before);
+    throw;
+  }
+}
+
+void AppendFile::flush() {
+  if (waiting_.empty()) return;
+  reopen();
   std::size_t written = 0;
-  while (written < data.size()) {
-    const ssize_t n = ::write(descriptor_, data.data() + written, data.size() - written);
+  while (written < waiting_.size()) {
+    const ssize_t n = ::write(descriptor_, waiting_.data() + written, waiting_.size() - written);
     if (n >= 0) {
       written += static_cast<std::size_t>(n);
       continue;
@@ -42,17 +69,21 @@ void AppendFile::append(std::string_view data) {
     if (written > 0 && ::ftruncate(descriptor_, size_) != 0) size_ += static_cast<std::int64_t>(written);
     throw IoError("write to", path_, error);
   }
-  size_ += static_cast<std::int64_t>(data.size());
+  size_ += static_cast<std::int64_t>(waiting_.size());
+  waiting_.clear();
+  if (max_delay_.count() > 0) flushed_ = Clock::now();
 }
 
 void AppendFile::truncate(std::int64_t size) {
   reopen();
+  flush();
   if (::ftruncate(descriptor_, size) != 0) throw IoError("cut back", path_, errno);
   size_ = size;
 }
 
 std::string AppendFile::read(std::int64_t offset, std::int64_t length) {
   reopen();
+  flush();
   std::string data(static_cast<std::size_t>(length), '\0');
   std::size_t got = 0;
   while (got < data.size()) {
@@ -66,11 +97,21 @@ std::string AppendFile::read(std::int64_t offset, std::int64_t length) {
   return data;
 }
 
-void AppendFile::sync() const noexcept {
+void AppendFile::sync() noexcept {
+  try {
+    flush();
+  } catch (const IoError&) {
+    // The next append says so.
+  }
   if (descriptor_ >= 0) ::fdatasync(descriptor_);
 }
 
-void AppendFile::close() noexcept {
+void AppendFile::close() {
+  flush();
+  release();
+}
+
+void AppendFile::release() noexcept {
   if (descriptor_ >= 0) ::close(descriptor_);
   descriptor_ = -1;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -7,36 +8,45 @@
 
 namespace treadle {
 
-/// A file that only grows, or is cut back. Every write reaches the operating system before the call returns. What needs the file
-/// opens it again when it was closed. Failures throw IoError.
+/// A file that only grows, or is cut back. What needs the file opens it again when it was closed. Failures throw IoError.
 class AppendFile {
  public:
-  AppendFile() = default;
-  /// Opens `path` for appending and makes it when absent.
-  explicit AppendFile(std::filesystem::path path);
-  ~AppendFile() { close(); }
+  using Milliseconds = std::chrono::milliseconds;
+
+  /// Opens `path` for appending and makes it when absent. What is appended reaches the operating system before `append` returns;
+  /// or, with a `max_delay`, together with what comes in so long a time, at the first call of any method behind it.
+  explicit AppendFile(std::filesystem::path path, Milliseconds max_delay = Milliseconds(0));
+  ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
 
   const std::filesystem::path& path() const noexcept { return path_; }
-  std::int64_t size() const noexcept { return size_; }
+  /// With what still waits.
+  std::int64_t size() const noexcept { return size_ + static_cast<std::int64_t>(waiting_.size()); }
   /// Opens the file when it was closed; its size is then the one it has by now.
   void reopen();
   /// Adds `data` whole, or nothing.
   void append(std::string_view data);
+  /// Hands what waits to the operating system; it goes on waiting where that fails.
+  void flush();
   void truncate(std::int64_t size);
   /// Up to `length` bytes from `offset` on.
   std::string read(std::int64_t offset, std::int64_t length);
-  /// Asks for the data to be stored on the device; a refusal is passed over.
-  void sync() const noexcept;
-  void close() noexcept;
+  /// Flushes and asks for the data to be stored on the device; a refusal is passed over.
+  void sync() noexcept;
+  /// Flushes first; where that fails the file stays open.
+  void close();
 
  private:
   void open();
+  void release() noexcept;
 
   std::filesystem::path path_;
+  Milliseconds max_delay_;
   int descriptor_ = -1;
-  std::int64_t size_ = 0;
+  std::int64_t size_ = 0;  // of what the operating system has
+  std::string waiting_;
+  std::chrono::steady_clock::time_point flushed_{};
 };
 
 }  // namespace treadle

@@ -89,11 +89,13 @@ void validate(const JSONWriterOptions& options) {
   if (options.file.empty())
     throw ConfigError("JSONWriterOptions.file is empty; name the file to write", "JSONWriterOptions.file");
   check_window(options.window, "JSONWriterOptions.window");
+  check_delay(options.max_delay, "JSONWriterOptions.max_delay");
 }
 
 struct JSONWriter::Impl {
   explicit Impl(JSONWriterOptions options)
-      : file((validate(options), std::move(options.file))), cursor(options.window, std::move(options.latest_only)) {}
+      : file((validate(options), std::move(options.file)), options.max_delay),
+        cursor(options.window, std::move(options.latest_only)) {}
 
   void cut_torn_line() {
     const std::int64_t end = end_of_lines(file);

@@ -54,6 +54,7 @@ void validate(const TensorBoardWriterOptions& options) {
   };
   if (options.folder.empty()) refuse("folder", "is empty; name the folder for the event files");
   check_window(options.window, "TensorBoardWriterOptions.window");
+  check_delay(options.max_delay, "TensorBoardWriterOptions.max_delay");
   for (const auto& [name, value] : options.hparams) {
     const auto type = value.type();
     const bool plain =
@@ -64,7 +65,7 @@ void validate(const TensorBoardWriterOptions& options) {
 
 struct TensorBoardWriter::Impl {
   explicit Impl(TensorBoardWriterOptions given)
-      : options((validate(given), std::move(given))), file(new_file(options.folder, now())), cursor(options.window, {}) {
+      : options((validate(given), std::move(given))), file(new_file(options.folder, now()), options.max_delay), cursor(options.window, {}) {
     std::string records = version_record(now());
     if (!options.hparams.empty()) records += hparams_records(now(), options);
     file.append(records);

@@ -3,8 +3,13 @@
 #include <treadle/events/event_storage.hpp>
 #include <treadle/events/json_writer.hpp>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <csignal>
 
 #include "tests/events/scratch.hpp"
 
@@ -107,6 +112,7 @@ rc::Gen<std::vector<Action>> actions() {
 RC_GTEST_PROP(JSONWriter, AResumedRunHasTheSameFile, ()) {
   const auto before = *actions(), lost = *actions(), after = *actions();
   const bool torn = *rc::gen::arbitrary<bool>();
+  const std::chrono::hours delay(*rc::gen::element(0, 1));
   const ScratchFolder folder;
   EventStorage undisturbed;
   JSONWriter whole({.file = folder / "whole"});
@@ -117,7 +123,7 @@ RC_GTEST_PROP(JSONWriter, AResumedRunHasTheSameFile, ()) {
   Dict storage_state, writer_state;
   {
     EventStorage storage;
-    JSONWriter writer({.file = folder / "cut"});
+    JSONWriter writer({.file = folder / "cut", .max_delay = delay});
     for (const Action& action : before) act(action, storage, writer);
     storage_state = deep_clone(storage.state_dict());
     writer_state = deep_clone(writer.state_dict());
@@ -127,12 +133,73 @@ RC_GTEST_PROP(JSONWriter, AResumedRunHasTheSameFile, ()) {
   if (torn) write_text(folder / "cut", read_text(folder / "cut") + "{\"itera");
 
   EventStorage storage;
-  JSONWriter writer({.file = folder / "cut"});
+  JSONWriter writer({.file = folder / "cut", .max_delay = delay});
   storage.load_state_dict(storage_state);
   writer.check_state_dict(writer_state);
   writer.load_state_dict(writer_state);
   for (const Action& action : after) act(action, storage, writer);
+  writer.close();
   RC_ASSERT(read_text(folder / "cut") == read_text(folder / "whole"));
+}
+
+/// Records and writes the next of the lines "a" 0, "a" 1, …
+void write_line(EventStorage& storage, JSONWriter& writer) {
+  storage.put_scalar("a", static_cast<double>(storage.iter()), false);
+  writer.write(storage);
+  storage.step();
+}
+std::string lines(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += fmt::format("{{\"a\": {}.0, \"iteration\": {}}}\n", i, i);
+  return text;
+}
+
+TEST(JSONWriter, LinesWaitForTheirDelayButNotForAStateOrTheEnd) {
+  const ScratchFolder folder;
+  EventStorage storage;
+  JSONWriter writer({.file = folder / "m", .max_delay = std::chrono::hours(1)});
+  write_line(storage, writer);
+  write_line(storage, writer);
+  write_line(storage, writer);
+  EXPECT_EQ(read_text(folder / "m"), lines(1));
+  const Dict events = deep_clone(storage.state_dict()), state = writer.state_dict();
+  EXPECT_EQ(read_text(folder / "m"), lines(3));
+  EXPECT_EQ(state.at("bytes").as_int(), static_cast<std::int64_t>(lines(3).size()));
+
+  write_line(storage, writer);
+  EXPECT_EQ(read_text(folder / "m"), lines(3));
+  writer.load_state_dict(state);
+  storage.load_state_dict(events);
+  EXPECT_EQ(read_text(folder / "m"), lines(3));
+  write_line(storage, writer);
+  writer.close();
+  EXPECT_EQ(read_text(folder / "m"), lines(4));
+
+  EventStorage at_once_storage;
+  JSONWriter at_once({.file = folder / "at once"});
+  write_line(at_once_storage, at_once);
+  write_line(at_once_storage, at_once);
+  EXPECT_EQ(read_text(folder / "at once"), lines(2));
+  EXPECT_THROW(JSONWriter({.file = folder / "x", .max_delay = std::chrono::milliseconds(-1)}), ConfigError);
+}
+
+TEST(JSONWriter, LinesThatWaitOutliveAFullDevice) {
+  const ScratchFolder folder;
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit unlimited{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  EventStorage storage;
+  JSONWriter writer({.file = folder / "m", .max_delay = std::chrono::hours(1)});
+  write_line(storage, writer);
+  write_line(storage, writer);
+  const rlimit full{.rlim_cur = lines(1).size() + 5, .rlim_max = unlimited.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  EXPECT_THROW(writer.close(), IoError);
+  EXPECT_EQ(read_text(folder / "m"), lines(1));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &unlimited), 0);
+  write_line(storage, writer);
+  writer.close();
+  EXPECT_EQ(read_text(folder / "m"), lines(3));
 }
 
 TEST(JSONWriter, CutsAnotherFileByIteration) {

@@ -2,6 +2,7 @@
 
 #include <treadle/events/writer.hpp>
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@ struct JSONWriterOptions {
   std::int64_t window = 20;      ///< iterations over which smoothed scalars are reduced to their median, at least 1
   std::vector<std::string>
       latest_only{};  ///< unsmoothed scalars (full names) of which only the newest value at each write matters
+  /// Lines may wait so long in memory for those behind them, so that a loop of short steps does not make a system call for each;
+  /// then the next write takes them along. `close` and the taking of a state let none wait. At least 0.
+  std::chrono::milliseconds max_delay{0};
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const JSONWriterOptions& options);

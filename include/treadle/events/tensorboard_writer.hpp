@@ -2,6 +2,7 @@
 
 #include <treadle/events/writer.hpp>
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -17,7 +18,8 @@ struct TensorBoardWriterOptions {
   /// Hyper-parameters of the run (bool, int, float or string each) for the HParams page, and the scalars shown there.
   std::vector<std::pair<std::string, Value>> hparams{};
   std::vector<std::string> hparam_metrics{};
-  std::function<double()> clock{};  ///< seconds since 1970 for the events; empty: the system clock
+  std::function<double()> clock{};         ///< seconds since 1970 for the events; empty: the system clock
+  std::chrono::milliseconds max_delay{0};  ///< as for JSONWriter
 };
 /// Throws ConfigError when a field is out of range.
 void validate(const TensorBoardWriterOptions& options);
