@@ -112,6 +112,10 @@ class DefaultTrainer : public TrainerBase {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// Those of the inner trainer.
+  Dict rank_state_dict() const override { return inner_->rank_state_dict(); }
+  void check_rank_state_dict(const Dict& state) const override { inner_->check_rank_state_dict(state); }
+  void load_rank_state_dict(const Dict& state) override { inner_->load_rank_state_dict(state); }
 
  private:
   Config config_;

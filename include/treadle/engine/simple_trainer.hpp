@@ -75,7 +75,7 @@ void validate(const SimpleTrainerOptions& options);
 /// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
 /// A DistributedModel exchanges gradients with the last batch of a step alone.
 /// State: that of TrainerBase, "optimizer", "skipped_steps" and "rollbacks" where there were any, and with
-/// `async_write_metrics` "pending_metrics", the losses not recorded yet.
+/// `async_write_metrics` "pending_metrics", the losses of this rank not recorded yet.
 class SimpleTrainer : public TrainerBase {
  public:
   SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
@@ -100,6 +100,10 @@ class SimpleTrainer : public TrainerBase {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// "pending_metrics" of this rank.
+  Dict rank_state_dict() const override;
+  void check_rank_state_dict(const Dict& state) const override;
+  void load_rank_state_dict(const Dict& state) override;
 
  protected:
   /// The parts of a step that another precision does otherwise.

@@ -120,6 +120,11 @@ class TrainerBase : public Stateful {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// What differs from rank to rank, though `state_dict` of the main process is saved for all: RunRecord keeps it for every rank
+  /// and loads it behind `load_state_dict`. Empty by default.
+  virtual Dict rank_state_dict() const { return {}; }
+  virtual void check_rank_state_dict(const Dict&) const {}
+  virtual void load_rank_state_dict(const Dict&) {}
 
  protected:
   /// Destroys the hooks. For the destructor of a derived class that owns what its hooks borrow.
