@@ -177,7 +177,9 @@ struct EverythingOn : ExactResume {
                 "TREADLE.EMA.DECAY",
                 "0.9",
                 "TREADLE.EMA.PERIOD",
-                "2"};
+                "2",
+                "TREADLE.DATALOADER.TIMES",
+                "True"};
   }
 
   void train_until(const fs::path& folder, int iteration, Way way) {
