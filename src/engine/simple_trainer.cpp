@@ -153,6 +153,15 @@ LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, boo
 }
 
 void SimpleTrainer::run_step_for(TrainerBase& loop) {
+  try {
+    step(loop);
+  } catch (...) {
+    loop.abandon_step();
+    throw;
+  }
+}
+
+void SimpleTrainer::step(TrainerBase& loop) {
   if (!options_.async_write_metrics) finish_for(loop);  // what a state left pending
   const std::int64_t batches = options_.batches_per_step;
   now_->iteration = loop.iter();
@@ -236,14 +245,8 @@ void SimpleTrainer::before_step() {
 }
 
 void SimpleTrainer::after_train() {
-  std::exception_ptr failure;
-  try {
-    finish_for(*this);
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  finish_for(*this);
   TrainerBase::after_train();
-  if (failure) std::rethrow_exception(failure);
 }
 
 /// False when the step is to be left out.

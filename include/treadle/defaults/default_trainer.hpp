@@ -92,6 +92,7 @@ class DefaultTrainer : public TrainerBase {
 
   void run_step() override { inner_->run_step_for(*this); }
   void before_step() override;
+  void finish_steps() override { inner_->finish_for(*this); }
   /// The inner trainer's own end-of-training work, then that of the hooks.
   void after_train() override;
 

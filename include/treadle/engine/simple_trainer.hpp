@@ -83,14 +83,17 @@ class SimpleTrainer : public TrainerBase {
   ~SimpleTrainer() override;
 
   void run_step() override { run_step_for(*this); }
-  /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`.
+  /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`. When it
+  /// throws it calls `abandon_step` of `loop`.
   void run_step_for(TrainerBase& loop);
   /// For `before_step` of `loop`, in front of its hooks: keeps the state to roll back to where one is due.
   void keep_state_for(TrainerBase& loop);
-  /// For `after_train` of `loop`, in front of its hooks: records metrics that are pending, unless the run failed. All ranks.
+  /// For `finish_steps` of `loop`: records metrics that are pending. All ranks. And for its `after_train`, in front of the hooks:
+  /// forgets them when the run failed.
   void finish_for(TrainerBase& loop);
-  /// The same two for a trainer that is its own loop.
+  /// The same for a trainer that is its own loop.
   void before_step() override;
+  void finish_steps() override { finish_for(*this); }
   void after_train() override;
 
   Model& model() noexcept { return *model_; }
@@ -122,6 +125,7 @@ class SimpleTrainer : public TrainerBase {
   struct StepRecord;
   class Snapshot;
 
+  void step(TrainerBase& loop);
   Batch next_batch(const TrainerBase& loop);
   LossDict forward(const TrainerBase& loop, const Batch& batch, bool first);
   void start_exchange(TrainerBase& loop);
