@@ -112,8 +112,8 @@ class SimpleTrainer : public TrainerBase {
   /// The parts of a step that another precision does otherwise.
   virtual LossDict compute_losses(const Batch& batch);
   virtual void backward(const at::Tensor& loss);
-  /// Called once between the last backward pass and whoever reads the gradients. Returns whether they are good for a step; one
-  /// without is left out, and nothing is clipped.
+  /// Called once between the last backward pass and whoever reads the gradients. Returns whether they are good for a step;
+  /// otherwise it is left out, and nothing is clipped.
   virtual bool before_gradients_are_read() { return true; }
   /// Returns whether the optimizer made its step.
   virtual bool update(const std::function<at::Tensor()>& closure);
