@@ -13,8 +13,6 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
-#include <exception>
-
 namespace treadle {
 
 DefaultTrainer::DefaultTrainer(const Config& config, std::shared_ptr<Group> group, Builders builders)
@@ -88,15 +86,9 @@ void DefaultTrainer::before_step() {
 }
 
 void DefaultTrainer::after_train() {
-  std::exception_ptr failure;
-  try {
-    inner_->finish_for(*this);
-    inner_->after_train();
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  inner_->finish_for(*this);
+  inner_->after_train();
   TrainerBase::after_train();
-  if (failure) std::rethrow_exception(failure);
 }
 
 Dict DefaultTrainer::train() {

@@ -50,9 +50,11 @@ RunRecord::RunRecord(TrainerBase& trainer, Stateful* source, torch::nn::Module& 
     : trainer_(trainer), source_(source), model_(model), skip_(std::move(skip)) {}
 
 Dict RunRecord::own_entry() const {
-  return {{"rng", default_generator_state()},
-          {"loader", source_ ? source_->state_dict() : Dict()},
-          {"buffers", buffers_of(model_, skip_)}};
+  Dict entry{{"rng", default_generator_state()},
+             {"loader", source_ ? source_->state_dict() : Dict()},
+             {"buffers", buffers_of(model_, skip_)}};
+  if (Dict own = trainer_.rank_state_dict(); !own.empty()) entry.set("trainer", std::move(own));
+  return entry;
 }
 
 Dict RunRecord::state_dict() const {
@@ -85,6 +87,7 @@ void RunRecord::check_state_dict(const Dict& state) const {
   if (!own) return;
   check_default_generator_state(entry_view["rng"].as_dict());
   check_buffers(buffers_of(model_, skip_), entry_view["buffers"]);
+  if (const auto trainer = entry_view.find("trainer")) trainer_.check_rank_state_dict(trainer->as_dict());
 }
 
 void RunRecord::load_state_dict(const Dict& state) {
@@ -96,6 +99,7 @@ void RunRecord::load_state_dict(const Dict& state) {
   if (own) {
     const Dict& buffers = entry.at("buffers").as_dict();
     for (auto& buffer : buffers_of(model_, skip_)) buffer.value.as_tensor().detach().copy_(buffers.at(buffer.key).as_tensor());
+    if (const Value* trainer = entry.find("trainer")) trainer_.load_rank_state_dict(trainer->as_dict());
     restore = [rng = deep_clone(entry.at("rng").as_dict())] { set_default_generator_state(rng); };
   } else {
     log_warning(

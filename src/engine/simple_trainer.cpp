@@ -5,7 +5,6 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
-#include <treadle/base/value_view.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/engine/distributed_model.hpp>
 #include <treadle/engine/simple_trainer.hpp>
@@ -156,6 +155,15 @@ LossDict SimpleTrainer::forward(const TrainerBase& loop, const Batch& batch, boo
 }
 
 void SimpleTrainer::run_step_for(TrainerBase& loop) {
+  try {
+    step(loop);
+  } catch (...) {
+    loop.abandon_step();
+    throw;
+  }
+}
+
+void SimpleTrainer::step(TrainerBase& loop) {
   if (!options_.async_write_metrics) finish_for(loop);  // what a state left pending
   const std::int64_t batches = options_.batches_per_step;
   now_->iteration = loop.iter();
@@ -239,14 +247,8 @@ void SimpleTrainer::before_step() {
 }
 
 void SimpleTrainer::after_train() {
-  std::exception_ptr failure;
-  try {
-    finish_for(*this);
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  finish_for(*this);
   TrainerBase::after_train();
-  if (failure) std::rethrow_exception(failure);
 }
 
 /// False when the step is to be left out.
@@ -315,72 +317,6 @@ void SimpleTrainer::record(TrainerBase& loop, const StepVerdict& verdict, const 
   }
   if (!has_total) storage.put_scalar("total_loss", total, true, step.iteration);
   storage.put_scalars(verdict.losses, true, step.iteration);
-}
-
-namespace {
-
-std::int64_t count_in(const Dict& state, const char* key) {
-  const Value* count = state.find(key);
-  return count ? count->as_int() : 0;
-}
-
-void check_pending(const ValueView& pending) {
-  if (pending["iteration"].as_int() < 0) pending["iteration"].fail("must not be negative");
-  pending["data_time"].as_double();
-  const ValueView losses = pending["losses"];
-  for (const auto& loss : losses.as_dict()) {
-    if (!loss.key.is_string()) losses[loss.key].fail("the name of a loss must be text");
-    losses[loss.key].as_double();
-  }
-}
-
-}  // namespace
-
-Dict SimpleTrainer::state_dict() const {
-  Dict state = TrainerBase::state_dict();
-  state.set("optimizer", optimizer_state_->state_dict());
-  if (skipped_steps_ > 0) state.set("skipped_steps", skipped_steps_);
-  if (rollbacks_ > 0) state.set("rollbacks", rollbacks_);
-  if (told_->iteration >= 0) {
-    NamedNumbers numbers;
-    told_->losses.read(numbers);
-    Dict losses;
-    for (const auto& [name, value] : numbers) losses.set(name, value);
-    state.set("pending_metrics",
-              Dict{{"iteration", told_->iteration}, {"data_time", told_->data_time}, {"losses", std::move(losses)}});
-  }
-  return state;
-}
-
-void SimpleTrainer::check_state_dict(const Dict& state) const {
-  TrainerBase::check_state_dict(state);
-  const ValueView view(state);
-  for (const char* key : {"skipped_steps", "rollbacks"}) {
-    if (const auto count = view.find(key); count && count->as_int() < 0) count->fail("must not be negative");
-  }
-  if (const auto pending = view.find("pending_metrics")) check_pending(*pending);
-  try {
-    optimizer_state_->check_state_dict(state.at("optimizer").as_dict());
-  } catch (const FormatError& error) {
-    throw FormatError(std::string("optimizer: ") + error.what());
-  }
-}
-
-void SimpleTrainer::load_state_dict(const Dict& state) {
-  TrainerBase::load_state_dict(state);
-  optimizer_state_->load_state_dict(state.at("optimizer").as_dict());
-  skipped_steps_ = count_in(state, "skipped_steps");
-  rollbacks_ = count_in(state, "rollbacks");
-  told_->iteration = -1;
-  if (const Value* found = state.find("pending_metrics")) {
-    const Dict& pending = found->as_dict();
-    NamedNumbers numbers;
-    for (const auto& [name, value] : pending.at("losses").as_dict()) numbers.emplace_back(name.string(), value.as_double());
-    told_->losses.set(numbers);
-    told_->ids.clear();
-    told_->data_time = pending.at("data_time").as_double();
-    told_->iteration = pending.at("iteration").as_int();
-  }
 }
 
 }  // namespace treadle

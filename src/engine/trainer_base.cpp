@@ -37,21 +37,31 @@ TrainerBase::TrainerBase(TrainerOptions options)
 TrainerBase::~TrainerBase() = default;
 
 void TrainerBase::train(std::int64_t start_iter, std::int64_t max_iter) {
+  start_training(start_iter, max_iter);
+  CurrentEventStorage current(storage_);
+  while (advance()) {
+  }
+}
+
+void TrainerBase::start_training(std::int64_t start_iter, std::int64_t max_iter) {
   begin(start_iter, max_iter);
   CurrentEventStorage current(storage_);
-  std::exception_ptr failure;
   try {
     before_train();
     finish_resumed_iteration();
-    run_loop();
   } catch (...) {
-    failure = std::current_exception();
+    finish(std::current_exception());
   }
-  finish(failure);
+}
+
+bool TrainerBase::run_iteration() {
+  if (outcome_ != Outcome::running) throw Error("run_iteration was called without a run; call start_training first");
+  CurrentEventStorage current(storage_);
+  return advance();
 }
 
 void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
-  if (outcome_ == Outcome::running) throw Error("train was called while the trainer is running");
+  if (outcome_ == Outcome::running) throw Error("train or start_training was called while the trainer is running");
   if (start_iter < 0 || max_iter < start_iter) {
     throw Error(fmt::format("train({}, {}) has no iterations: 0 <= start_iter <= max_iter is needed", start_iter, max_iter));
   }
@@ -68,18 +78,33 @@ void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
   log_info(fmt::format("Starting training from iteration {}", start_iter));
 }
 
-void TrainerBase::run_loop() {
-  for (; iter_ < max_iter_; ++iter_) {
-    if (stop_decided()) return;
-    exchanged_this_step_ = false;
-    before_step();
-    in_step_ = true;
-    run_step();
-    in_step_ = false;
-    if (std::exchange(returned_, false)) continue;
+/// Runs one iteration, or ends the run and returns false.
+bool TrainerBase::advance() {
+  std::exception_ptr failure;
+  try {
+    if (iter_ < max_iter_ && !stop_decided()) {
+      iterate();
+      return true;
+    }
+    finish_steps();
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  finish(failure);
+  return false;
+}
+
+void TrainerBase::iterate() {
+  exchanged_this_step_ = false;
+  before_step();
+  in_step_ = true;
+  run_step();
+  in_step_ = false;
+  if (!std::exchange(returned_, false)) {
     completed_ = iter_;
     after_step();
   }
+  ++iter_;
 }
 
 bool TrainerBase::stop_decided() {
@@ -207,6 +232,12 @@ const StepVerdict& TrainerBase::finish_exchange() {
   exchanged_this_step_ = true;
   stop_verdict_ = stop_verdict_ || verdict.stop;
   return verdict;
+}
+
+void TrainerBase::abandon_step() {
+  exchange_.reset();
+  if (outcome_ == Outcome::running || group_->get_world_size() == 1) return;
+  group_->mark_broken(fmt::format("the step of iteration {} failed: {}", iter_, exception_text(std::current_exception())));
 }
 
 }  // namespace treadle

@@ -14,6 +14,7 @@
 #include <torch/optim/sgd.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 namespace treadle {
@@ -241,6 +242,34 @@ TEST_F(DefaultTrainerTest, TheInnerTrainersEndOfTrainingRuns) {
   trainer.inner_trainer();
   trainer.train();
   EXPECT_EQ(ends, 2);
+}
+
+TEST_F(DefaultTrainerTest, NothingIsEvaluatedOrSavedWhenTheLastLossIsNotFinite) {
+  // The loss is read when the last step is done; its weights are those of every other run.
+  Builders builders = default_builders();
+  builders.model = [inner = builders.model](const Config& config) {
+    const std::shared_ptr<Model> model = inner(config);
+    return make_model(
+        model,
+        [steps = 0](auto& m, const Batch& batch) mutable {
+          LossDict losses = m->losses(batch);
+          if (++steps == 4) losses.front().second = losses.front().second * std::numeric_limits<double>::quiet_NaN();
+          return losses;
+        },
+        [](auto& m, const Batch& batch) { return m->predict(batch); });
+  };
+  DefaultTrainer trainer(
+      run.config(output / ".", {"SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "0", "TREADLE.SOLVER.ASYNC_WRITE_METRICS", "True",
+                                "TREADLE.EMA.ENABLED", "True", "TREADLE.BEST_CHECKPOINT.METRIC", "classification/accuracy"}),
+      nullptr, builders);
+  EXPECT_THROW(trainer.train(), NonFiniteError);
+  EXPECT_EQ(trainer.outcome(), Outcome::failed);
+  EXPECT_TRUE(trainer.last_results().empty());
+  EXPECT_FALSE(fs::exists(output / "model_ema.pth"));
+  EXPECT_FALSE(fs::exists(output / "model_best.pth"));
+  EXPECT_TRUE(std::ranges::any_of(logs, [](const std::string& line) {
+    return line.starts_with("Exception during training in iteration 4: a loss or gradient is not finite in iteration 3: ");
+  }));
 }
 
 TEST_F(DefaultTrainerTest, AResumeWithoutOurRecordIsSaid) {

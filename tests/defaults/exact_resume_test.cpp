@@ -140,6 +140,20 @@ TEST_F(ExactResume, AfterAStopAtAnyIteration) {
   }
 }
 
+TEST_F(ExactResume, InTheTrainerThatHasTrained) {
+  settings[1] = "20";
+  const fs::path whole = output.path() / "whole", again = output.path() / "again";
+  train(whole, false);
+  seed_everything(11);
+  DefaultTrainer trainer(run.config(again.string(), settings), nullptr);
+  trainer.train();
+  write_text(again / "last_checkpoint", "model_0000019.pth");
+  trainer.resume_or_load(true);
+  EXPECT_EQ(trainer.start_iter(), 20);
+  trainer.train();
+  expect_same(whole, again, "the same trainer");
+}
+
 TEST_F(ExactResume, WithAnotherNumberOfWorkers) {
   settings[1] = "20";
   const fs::path whole = output.path() / "whole", resumed = output.path() / "resumed";
@@ -177,7 +191,9 @@ struct EverythingOn : ExactResume {
                 "TREADLE.EMA.DECAY",
                 "0.9",
                 "TREADLE.EMA.PERIOD",
-                "2"};
+                "2",
+                "TREADLE.DATALOADER.TIMES",
+                "True"};
   }
 
   void train_until(const fs::path& folder, int iteration, Way way) {

@@ -42,7 +42,8 @@ struct ShortRun {
 };
 
 struct AsyncMetrics : testing::Test {
-  LogCapture quiet{[](LogLevel, std::string_view) {}};
+  std::vector<std::string> lines;
+  LogCapture capture{[this](LogLevel, std::string_view line) { lines.emplace_back(line); }};
   const SimpleTrainerOptions async{.async_write_metrics = true};
 };
 
@@ -117,7 +118,13 @@ TEST_F(AsyncMetrics, WhatIsPendingIsPartOfTheState) {
 
 TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {
   for (const std::int64_t bad : {2, 4}) {  // 4 is the last: noticed when training ends
+    lines.clear();
     ShortRun run(async);
+    struct End final : HookBase {
+      std::vector<Outcome> outcomes;
+      void after_train(TrainerBase& trainer) override { outcomes.push_back(trainer.outcome()); }
+    };
+    End& end = run.trainer->add_hook<End>();
     int step = 0;
     run.net->w.register_hook(
         [&](const at::Tensor& grad) { return ++step == bad ? grad * std::numeric_limits<float>::infinity() : grad; });
@@ -131,6 +138,11 @@ TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {
       EXPECT_EQ(error.losses().front().first, "a");
     }
     EXPECT_EQ(run.trainer->outcome(), Outcome::failed);
+    EXPECT_EQ(end.outcomes, std::vector{Outcome::failed});
+    EXPECT_TRUE(run.trainer->group().is_broken());
+    EXPECT_TRUE(lines.back().starts_with("Exception during training in iteration " + std::to_string(bad + 1) + ": "))
+        << lines.back();
+    EXPECT_NE(lines.back().find("iteration " + std::to_string(bad) + ": a = "), std::string::npos) << lines.back();
     EXPECT_EQ(run.values("a").size(), static_cast<std::size_t>(bad));
   }
 }

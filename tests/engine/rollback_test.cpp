@@ -1,4 +1,5 @@
 // A run goes back to the last kept state when a step is not finite, and on with the next batch.
+#include <tests/support/clock_keys.hpp>
 #include <tests/support/fake_group.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -84,7 +85,8 @@ struct ShortRun {
   Dict comparable() const {
     Dict events = trainer->storage().state_dict();
     Dict& scalars = events.at("scalars").as_dict();
-    for (const char* key : {"data_time", "rank_data_time", "rollbacks"}) scalars.erase(key);
+    for (const char* key : kClockKeys) scalars.erase(key);
+    scalars.erase("rollbacks");
     Dict state = trainer->state_dict();
     state.erase("rollbacks");
     return deep_clone(

@@ -118,6 +118,41 @@ TEST_F(RunRecordTest, EveryRankTakesItsOwnEntry) {
   EXPECT_NE(warnings[0].find("rank 2"), std::string::npos);
 }
 
+TEST_F(RunRecordTest, EveryRankGetsBackWhatItsTrainerHadOfItsOwn) {
+  struct Own final : TrainerBase {
+    using TrainerBase::TrainerBase;
+    void run_step() override {}
+    Dict rank_state_dict() const override { return own.empty() ? Dict() : Dict{{"own", own}}; }
+    void check_rank_state_dict(const Dict& state) const override {
+      if (!state.contains("own")) throw FormatError("no own");
+    }
+    void load_rank_state_dict(const Dict& state) override { own = state.at("own").as_string(); }
+    std::string own;
+  };
+  Net net;
+  auto group = std::make_shared<FakeGroup>(1, 3);
+  Own trainer({.group = group, .events = {}});
+  RunRecord record(trainer, nullptr, net);
+  EXPECT_FALSE(record.state_dict().at("ranks").as_list()[1].as_dict().contains("trainer"));
+  trainer.own = "of rank 1";
+  Dict state = deep_clone(record.state_dict());
+  state.at("ranks").as_list()[0].as_dict().at("trainer").as_dict().set("own", "of rank 0");
+  trainer.own = "of the main process";
+  record.check_state_dict(state);
+  record.load_state_dict(state);
+  EXPECT_EQ(trainer.own, "of rank 1");
+  // A record of before, and one of fewer ranks, say nothing of it.
+  state.at("ranks").as_list()[1].as_dict().erase("trainer");
+  record.load_state_dict(state);
+  EXPECT_EQ(trainer.own, "of rank 1");
+  state.set("ranks", List{state.at("ranks").as_list()[0]});
+  record.load_state_dict(state);
+  EXPECT_EQ(trainer.own, "of rank 1");
+  state.set("ranks", List{state.at("ranks").as_list()[0], state.at("ranks").as_list()[0]});
+  state.at("ranks").as_list()[1].as_dict().set("trainer", Dict{});
+  EXPECT_THROW(record.check_state_dict(state), FormatError);
+}
+
 TEST_F(RunRecordTest, CheckRefusesWhatLoadCouldNotTake) {
   Net net;
   auto source = batches();

@@ -92,6 +92,7 @@ class DefaultTrainer : public TrainerBase {
 
   void run_step() override { inner_->run_step_for(*this); }
   void before_step() override;
+  void finish_steps() override { inner_->finish_for(*this); }
   /// The inner trainer's own end-of-training work, then that of the hooks.
   void after_train() override;
 
@@ -112,6 +113,10 @@ class DefaultTrainer : public TrainerBase {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// Those of the inner trainer.
+  Dict rank_state_dict() const override { return inner_->rank_state_dict(); }
+  void check_rank_state_dict(const Dict& state) const override { inner_->check_rank_state_dict(state); }
+  void load_rank_state_dict(const Dict& state) override { inner_->load_rank_state_dict(state); }
 
  private:
   Config config_;

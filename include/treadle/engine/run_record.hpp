@@ -15,11 +15,12 @@ namespace treadle {
 /// "treadle":
 ///
 ///     {"version": 1, "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"}, "max_iter",
-///      "ranks": [one per rank: {"rng": ATen's default generators, "loader": the source's state, "buffers": the model's}]}
+///      "ranks": [one per rank: {"rng": ATen's default generators, "loader": the source's state, "buffers": the model's,
+///                               "trainer": its rank_state_dict, where that is not empty}]}
 ///
 /// Loop thread only. `state_dict` gathers from all ranks and is a collective. Trainer, source and model are borrowed. Loading
-/// gives every rank its own entry; in a group of another size, ranks without one take the loader state of rank 0, keep their
-/// buffers as the model was loaded, and warn that random numbers start anew.
+/// comes behind that of the trainer and gives every rank its own entry; in a group of another size, ranks without one take the
+/// loader state of rank 0, keep trainer and buffers as they were loaded, and warn that random numbers start anew.
 class RunRecord final : public Stateful {
  public:
   /// `source` may be null when the batches have no state; `skip` names buffers that stay out of checkpoints.

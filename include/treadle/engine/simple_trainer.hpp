@@ -76,7 +76,7 @@ void validate(const SimpleTrainerOptions& options);
 /// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
 /// A DistributedModel exchanges gradients with the last batch of a step alone.
 /// State: that of TrainerBase, "optimizer", "skipped_steps" and "rollbacks" where there were any, and with
-/// `async_write_metrics` "pending_metrics", the losses not recorded yet.
+/// `async_write_metrics` "pending_metrics", the losses of this rank not recorded yet.
 class SimpleTrainer : public TrainerBase {
  public:
   SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
@@ -84,14 +84,17 @@ class SimpleTrainer : public TrainerBase {
   ~SimpleTrainer() override;
 
   void run_step() override { run_step_for(*this); }
-  /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`.
+  /// The step as part of another trainer's loop: iteration, hooks, exchange and current storage are those of `loop`. When it
+  /// throws it calls `abandon_step` of `loop`.
   void run_step_for(TrainerBase& loop);
   /// For `before_step` of `loop`, in front of its hooks: keeps the state to roll back to where one is due.
   void keep_state_for(TrainerBase& loop);
-  /// For `after_train` of `loop`, in front of its hooks: records metrics that are pending, unless the run failed. All ranks.
+  /// For `finish_steps` of `loop`: records metrics that are pending. All ranks. And for its `after_train`, in front of the hooks:
+  /// forgets them when the run failed.
   void finish_for(TrainerBase& loop);
-  /// The same two for a trainer that is its own loop.
+  /// The same for a trainer that is its own loop.
   void before_step() override;
+  void finish_steps() override { finish_for(*this); }
   void after_train() override;
 
   Model& model() noexcept { return *model_; }
@@ -101,13 +104,17 @@ class SimpleTrainer : public TrainerBase {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// "pending_metrics" of this rank.
+  Dict rank_state_dict() const override;
+  void check_rank_state_dict(const Dict& state) const override;
+  void load_rank_state_dict(const Dict& state) override;
 
  protected:
   /// The parts of a step that another precision does otherwise.
   virtual LossDict compute_losses(const Batch& batch);
   virtual void backward(const at::Tensor& loss);
-  /// Called once between the last backward pass and whoever reads the gradients. Returns whether they are good for a step; one
-  /// without is left out, and nothing is clipped.
+  /// Called once between the last backward pass and whoever reads the gradients. Returns whether they are good for a step;
+  /// otherwise it is left out, and nothing is clipped.
   virtual bool before_gradients_are_read() { return true; }
   /// Returns whether the optimizer made its step.
   virtual bool update(const std::function<at::Tensor()>& closure);
@@ -119,6 +126,7 @@ class SimpleTrainer : public TrainerBase {
   struct StepRecord;
   class Snapshot;
 
+  void step(TrainerBase& loop);
   Batch next_batch(const TrainerBase& loop);
   LossDict forward(const TrainerBase& loop, const Batch& batch, bool first);
   void start_exchange(TrainerBase& loop);

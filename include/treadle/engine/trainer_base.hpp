@@ -85,7 +85,18 @@ class TrainerBase : public Stateful {
   /// start_iter.
   void train(std::int64_t start_iter, std::int64_t max_iter);
 
-  /// One step: everything between `before_step` and `after_step`.
+  /// The same run, iteration by iteration, for a loop of one's own:
+  ///
+  ///     trainer.start_training(start_iter, max_iter);
+  ///     while (trainer.run_iteration()) { … }
+  ///
+  /// `run_iteration` returns true when it has run an iteration with all calls to hooks; `iter` is then the next one, and a state
+  /// may be taken. Behind the last one, or once a stop was asked for, it ends the run as `train` does and returns false; to leave
+  /// early, ask for a stop and go on. Both throw what `train` throws, and the run is then over. Without a run it throws Error.
+  void start_training(std::int64_t start_iter, std::int64_t max_iter);
+  bool run_iteration();
+
+  /// One step: everything between `before_step` and `after_step`. Called alone it moves no iteration on and calls no such hook.
   virtual void run_step() = 0;
 
   /// The calls to all hooks, in their order. A derived class that overrides one calls it.
@@ -94,6 +105,9 @@ class TrainerBase : public Stateful {
   virtual void before_step();
   virtual void after_backward();
   virtual void after_step();
+  /// Behind the last step, in front of `after_train`, while the outcome is open: what the steps left to do. An exception is a
+  /// failure of the run.
+  virtual void finish_steps() {}
 
   /// Ends the run after this step and all its `after_step` calls, on all ranks in the same iteration. Any thread.
   /// The first reason stays. In a group the request travels with the next exchange.
@@ -105,6 +119,9 @@ class TrainerBase : public Stateful {
   /// step that does not call them has its stop request exchanged behind it.
   void start_exchange(const StepFacts& facts);
   const StepVerdict& finish_exchange();
+  /// For a `run_step` that throws, in its handler: forgets an exchange that it began, so that it can be called again. Outside of
+  /// a run it marks a group of several ranks broken, since the others wait for that step; within one, the end of the run does.
+  void abandon_step();
 
   /// What a state taken now belongs to. Throws Error inside `run_step`, and after one that failed: loader, random numbers and
   /// buffers are then in the middle of an iteration, and no run could go on from them.
@@ -120,6 +137,11 @@ class TrainerBase : public Stateful {
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
+  /// What differs from rank to rank, though `state_dict` of the main process is saved for all: RunRecord keeps it for every rank
+  /// and loads it behind `load_state_dict`. Empty by default.
+  virtual Dict rank_state_dict() const { return {}; }
+  virtual void check_rank_state_dict(const Dict&) const {}
+  virtual void load_rank_state_dict(const Dict&) {}
 
  protected:
   /// Destroys the hooks. For the destructor of a derived class that owns what its hooks borrow.
@@ -138,7 +160,8 @@ class TrainerBase : public Stateful {
   std::string unique_key(const HookBase& hook) const;
   void check_order(const HookBase& hook) const;
   void begin(std::int64_t start_iter, std::int64_t max_iter);
-  void run_loop();
+  bool advance();
+  void iterate();
   void finish_resumed_iteration();
   bool stop_decided();
   void finish(std::exception_ptr failure);
