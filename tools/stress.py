@@ -2,7 +2,7 @@
 """stress.py FOLDER: the long form of the tests that try what must not go wrong: kills, power loss, errors of the disk, hostile
 files. FOLDER is a build folder. Ends with a line for each trial, and status 1 when one failed or did not get through its count.
 
-  TRIALS=50        how often a process is killed, or a run stopped and resumed
+  TRIALS=50        how often a process is killed, or a run stopped and resumed; half as often where three ranks train
   INPUTS=1000000   how many damaged files are read
   LIMIT=600        the longest in seconds that one trial may take; it ends early, and says how far it came
   SEED=N           other random moments and files; chosen by chance and printed when absent
@@ -33,6 +33,7 @@ class Trial:
     count: str = ""  # the variable that says how often; none: once
     unit: str = ""
     batch: int = 1  # of one process
+    part: int = 1  # takes so many times longer that it makes only this part of the count
 
     def variables(self, number, seed):
         if self.count == "TRIALS":
@@ -47,12 +48,12 @@ TRIALS = [
     Trial("power loss after every call", "checkpoint", "Durability.*PowerLoss*"),
     Trial("an error at every call", "checkpoint", "Durability.*Error*"),
     Trial("files beyond 4 GiB", "checkpoint_large"),
-    Trial("damaged checkpoints", "fuzz_checkpoint", count="INPUTS", unit="files", batch=50_000),
-    Trial("damaged pictures", "fuzz_images", count="INPUTS", unit="files", batch=20_000),
+    Trial("damaged checkpoints", "fuzz_checkpoint", "Fuzz.EveryInput*", "INPUTS", "files", 50_000),
+    Trial("damaged pictures", "fuzz_images", count="INPUTS", unit="files", batch=50_000),
     Trial("stopped anywhere and resumed, everything on", "defaults", "EverythingOn.Stopped*", "TRIALS", "stops", 5),
     Trial("kill -9 of a training run, resumed", "app_kill", count="TRIALS", unit="kills", batch=5),
     Trial("a rank or the launcher killed or stopped", "launch_trials", count="TRIALS", unit="kills", batch=5),
-    Trial("the same while three ranks train, resumed", "app_distributed_trials", count="TRIALS", unit="kills", batch=6),
+    Trial("the same while three ranks train, resumed", "app_distributed_trials", count="TRIALS", unit="kills", batch=6, part=2),
 ]
 
 
@@ -80,7 +81,7 @@ def run_until(command, deadline, output=subprocess.PIPE, **options):
 def run(trial, build, counts, limit, seed):
     """(passed, what to say of it)"""
     program = build / "tests" / f"test_{trial.program}"
-    wanted = counts.get(trial.count, 1)
+    wanted = max(1, counts.get(trial.count, 1) // trial.part)
     environment = dict(os.environ, TREADLE_COMMAND=str(build / "bin/treadle"),
                        TREADLE_RANK_PROGRAM=str(build / "tests/rank_program"))
     done, start = 0, time.monotonic()

@@ -51,7 +51,7 @@ int main() {
   auto run = [&](std::int64_t first, std::int64_t last) {
     SimpleTrainer trainer(model, *source, optimizer);
     trainer.add_hook<LossSpikes>();
-    Checkpointer checkpointer(*model, "checkpoints");
+    Checkpointer checkpointer(*model, "output/custom_hook");
     checkpointer.add_checkpointable("trainer", trainer);
     trainer.add_hook<hooks::PeriodicCheckpointer>(checkpointer, hooks::PeriodicCheckpointerOptions{.period = 200});
     if (first > 0) checkpointer.resume_or_load("");

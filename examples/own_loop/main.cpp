@@ -8,6 +8,7 @@
 
 #include <torch/torch.h>
 
+#include <filesystem>
 #include <iostream>
 
 using namespace treadle;
@@ -18,10 +19,10 @@ std::int64_t run_until(std::int64_t last_iter) {
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
   LRMultiplier schedule(optimizer, CosineParamScheduler(1.0, 0.0), {.max_iter = 200});
   EventStorage storage;
-  JSONWriter writer({.file = "metrics.json"});
+  JSONWriter writer({.file = "output/own_loop/metrics.json"});
 
   auto optimizer_state = optimizer_stateful(optimizer);
-  Checkpointer checkpointer(*net, "checkpoints");
+  Checkpointer checkpointer(*net, "output/own_loop");
   checkpointer.add_checkpointable("optimizer", *optimizer_state);
   checkpointer.add_checkpointable("schedule", schedule);
   checkpointer.add_checkpointable("metrics", storage);
@@ -48,6 +49,8 @@ std::int64_t run_until(std::int64_t last_iter) {
 }
 
 int main() {
+  std::filesystem::remove_all("output/own_loop");
+  std::filesystem::create_directories("output/own_loop");
   run_until(130);
   const std::int64_t first_iter = run_until(200);
   std::cout << "went on from iteration " << first_iter << "\n";

@@ -16,7 +16,8 @@ using namespace treadle;
 
 int main() {
   torch::manual_seed(0);
-  std::filesystem::create_directory("run");
+  std::filesystem::remove_all("output/python_side");
+  std::filesystem::create_directories("output/python_side");
   torch::nn::Sequential net(torch::nn::Linear(4, 8), torch::nn::ReLU(), torch::nn::Linear(8, 1));
   auto model = make_model(net, [](auto& module, const Batch& batch) -> LossDict {
     return {{"mse", torch::mse_loss(module->forward(batch.tensor("x")), batch.tensor("y"))}};
@@ -27,11 +28,12 @@ int main() {
   });
   AdamW optimizer(model->parameters(), {.lr = 0.01});
   SimpleTrainer trainer(model, *source, optimizer);
-  Checkpointer checkpointer(*model, "run");
+  Checkpointer checkpointer(*model, "output/python_side");
   checkpointer.add_checkpointable("trainer", trainer);
   trainer.add_hook<hooks::PeriodicCheckpointer>(checkpointer, hooks::PeriodicCheckpointerOptions{.period = 100});
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
-  writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = "run/metrics.json"}));
+  writers.emplace_back("metrics.json",
+                       std::make_unique<JSONWriter>(JSONWriterOptions{.file = "output/python_side/metrics.json"}));
   trainer.add_hook<hooks::PeriodicWriter>(std::move(writers), 20);
   trainer.train(0, 200);
   std::cout << "first weight " << net->parameters()[0][0][0].item<float>() << "\n";

@@ -1,17 +1,17 @@
-"""Reads what main.cpp wrote into the folder "run": with torch and the standard library alone, nothing of Treadle's."""
+"""Reads what main.cpp wrote into output/python_side: with torch and the standard library alone, nothing of Treadle's."""
 
 import json
 
 import torch
 
-checkpoint = torch.load("run/model_final.pth", weights_only=True)
+checkpoint = torch.load("output/python_side/model_final.pth", weights_only=True)
 net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
 net.load_state_dict(checkpoint["model"])
 optimizer = torch.optim.AdamW(net.parameters())
 optimizer.load_state_dict(checkpoint["trainer"]["optimizer"])
 print("iteration", checkpoint["iteration"], "lr", optimizer.param_groups[0]["lr"])
 
-with open("run/metrics.json") as file:
+with open("output/python_side/metrics.json") as file:
     lines = [json.loads(line) for line in file]
 print(len(lines), "lines of metrics, the last of iteration", lines[-1]["iteration"])
 
@@ -22,5 +22,5 @@ for _ in range(50):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-torch.save({"model": net.state_dict()}, "run/from_python.pth")
+torch.save({"model": net.state_dict()}, "output/python_side/from_python.pth")
 print("went on in Python")

@@ -11,6 +11,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <numeric>
@@ -36,8 +37,9 @@ std::shared_ptr<const Dataset> rows(const std::shared_ptr<const Dataset>& table,
 
 int main() {
   torch::manual_seed(0);
-  write_table("throws.csv");
-  auto table = std::make_shared<CsvDataset>(CsvOptions{.file = "throws.csv", .targets = {"distance"}});
+  std::filesystem::create_directories("output/regression_mlp");
+  write_table("output/regression_mlp/throws.csv");
+  auto table = std::make_shared<CsvDataset>(CsvOptions{.file = "output/regression_mlp/throws.csv", .targets = {"distance"}});
   const auto group = make_single_process_group();
   auto train_loader = build_train_loader(rows(table, 0, 1600), {.total_batch_size = 64, .seed = 1}, group);
   auto test_loader = build_test_loader(rows(table, 1600, 2000), {.batch_size = 400}, group);
@@ -58,7 +60,7 @@ int main() {
 
   AdamW optimizer(model->parameters(), {.lr = 0.003});
   SimpleTrainer trainer(model, *train_loader, optimizer);
-  Checkpointer checkpointer(*model, "run");
+  Checkpointer checkpointer(*model, "output/regression_mlp");
   checkpointer.add_checkpointable("trainer", trainer);
   trainer.add_hook<hooks::EvalHook>(evaluate, hooks::EvalHookOptions{.period = 200});
   trainer.add_hook<hooks::BestCheckpointer>(
@@ -67,7 +69,7 @@ int main() {
       hooks::EarlyStoppingOptions{.metric = "test/rmse", .mode = hooks::MetricMode::min, .patience = 5});
   trainer.train(0, 10000);
 
-  checkpointer.load("run/model_best.pth", std::vector<std::string>{});
+  checkpointer.load("output/regression_mlp/model_best.pth", std::vector<std::string>{});
   const double error = evaluate().at("test").as_dict().at("rmse").as_double();
   std::cout << "stopped after iteration " << trainer.iter() - 1 << "; the best weights miss by " << error << " m\n";
   std::cout << (error < 0.06 ? "as good as the measurement allows\n" : "worse than it should be\n");

@@ -5,7 +5,7 @@ import torch
 from export import Net
 
 net = Net()
-net.load_state_dict(torch.load("run/model_final.pth", weights_only=True)["model"])
+net.load_state_dict(torch.load("output/scripted_model/model_final.pth", weights_only=True)["model"])
 net.eval()
 x = torch.empty(2000, 2).uniform_(-1, 1)
 right = (net(x).argmax(1) == (x.norm(dim=1) < 0.8).long()).float().mean().item()

@@ -1,6 +1,7 @@
-"""Writes net.pt, which main.cpp trains. The script computes its losses itself; without such a method ScriptedModel takes a loss of
-its own on what forward returns."""
+"""Writes output/scripted_model/net.pt, which main.cpp trains. The script computes its losses itself; without such a method
+ScriptedModel takes a loss of its own on what forward returns."""
 
+import os
 from typing import Dict
 
 import torch
@@ -24,4 +25,5 @@ class Net(nn.Module):
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    torch.jit.script(Net()).save("net.pt")
+    os.makedirs("output/scripted_model", exist_ok=True)
+    torch.jit.script(Net()).save("output/scripted_model/net.pt")

@@ -21,7 +21,7 @@ Batch points(std::int64_t count) {
 
 int main() {
   torch::manual_seed(0);
-  auto model = std::make_shared<ScriptedModel>(ScriptedModelOptions{.file = "net.pt",
+  auto model = std::make_shared<ScriptedModel>(ScriptedModelOptions{.file = "output/scripted_model/net.pt",
                                                                     .inputs = {"x"},
                                                                     .loss = ScriptedModelOptions::Loss::method,
                                                                     .loss_method = "losses",
@@ -29,7 +29,7 @@ int main() {
   auto source = make_batch_source([]() -> std::optional<Batch> { return points(128); });
   Sgd optimizer(model->parameters(), {.lr = 0.1, .momentum = 0.9});
   SimpleTrainer trainer(model, *source, optimizer);
-  Checkpointer checkpointer(*model, "run");
+  Checkpointer checkpointer(*model, "output/scripted_model");
   checkpointer.add_checkpointable("trainer", trainer);
   trainer.add_hook<hooks::PeriodicCheckpointer>(checkpointer, hooks::PeriodicCheckpointerOptions{.period = 500});
   trainer.train(0, 500);

@@ -51,10 +51,10 @@ int main() {
   torch::manual_seed(0);
   auto teacher = std::make_shared<Net>("trunk", 5);
   train(teacher, 5, 1500);
-  Checkpointer(*teacher, "teacher").save("model_final");
+  Checkpointer(*teacher, "output/transfer_learning").save("model_final");
 
   auto student = std::make_shared<Net>("backbone", 4);
-  DetectionCheckpointer(*student).load("teacher/model_final.pth?matching_heuristics=True");
+  DetectionCheckpointer(*student).load("output/transfer_learning/model_final.pth?matching_heuristics=True");
   for (auto& parameter : student->trunk->parameters()) parameter.set_requires_grad(false);
   const double taught = train(student, 4, 100);
 

@@ -14,8 +14,17 @@ namespace treadle {
 
 namespace {
 
-void require(bool good, const char* key, const char* range, std::int64_t found) {
+void require(bool good, const std::string& key, const char* range, std::int64_t found) {
   if (!good) throw ConfigError(fmt::format("{} must be {}, found {}", key, range, found), key);
+}
+
+/// What loaders for training and for tests have in common; `type` is the name of their options.
+template <class Options>
+void require_loader_options(const Options& options, const std::string& type) {
+  require(options.num_workers >= auto_workers && options.num_workers <= 1024, type + ".num_workers",
+          "in [0, 1024], or -1 for as many as help", options.num_workers);
+  require(options.prefetch >= 1, type + ".prefetch", "at least 1", options.prefetch);
+  require(options.max_skipped >= 0, type + ".max_skipped", "at least 0", options.max_skipped);
 }
 
 const Dataset& not_null(const std::shared_ptr<const Dataset>& dataset) {
@@ -42,10 +51,7 @@ std::optional<std::vector<std::int32_t>> groups_of(const Dataset& dataset, const
 
 void validate(const TrainLoaderOptions& options) {
   require(options.total_batch_size >= 1, "TrainLoaderOptions.total_batch_size", "at least 1", options.total_batch_size);
-  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TrainLoaderOptions.num_workers",
-          "in [0, 1024], or -1 for as many as help", options.num_workers);
-  require(options.prefetch >= 1, "TrainLoaderOptions.prefetch", "at least 1", options.prefetch);
-  require(options.max_skipped >= 0, "TrainLoaderOptions.max_skipped", "at least 0", options.max_skipped);
+  require_loader_options(options, "TrainLoaderOptions");
 }
 
 std::unique_ptr<DataLoader> build_train_loader(std::shared_ptr<const Dataset> dataset, const TrainLoaderOptions& options,
@@ -100,10 +106,7 @@ double epoch_of_iteration(std::int64_t iteration, std::int64_t dataset_size, std
 
 void validate(const TestLoaderOptions& options) {
   require(options.batch_size >= 1, "TestLoaderOptions.batch_size", "at least 1", options.batch_size);
-  require(options.num_workers >= auto_workers && options.num_workers <= 1024, "TestLoaderOptions.num_workers",
-          "in [0, 1024], or -1 for as many as help", options.num_workers);
-  require(options.prefetch >= 1, "TestLoaderOptions.prefetch", "at least 1", options.prefetch);
-  require(options.max_skipped >= 0, "TestLoaderOptions.max_skipped", "at least 0", options.max_skipped);
+  require_loader_options(options, "TestLoaderOptions");
 }
 
 std::unique_ptr<DataLoader> build_test_loader(std::shared_ptr<const Dataset> dataset, const TestLoaderOptions& options,

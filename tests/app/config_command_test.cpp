@@ -1,10 +1,10 @@
 #include <tests/support/process.hpp>
 #include <tests/support/temporary_folder.hpp>
+#include <tests/support/terminal.hpp>
 #include <treadle/config/defaults.hpp>
 
 #include <gtest/gtest.h>
 
-#include <pty.h>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
@@ -127,36 +127,16 @@ TEST_F(ConfigCommand, WrongUsageAndErrors) {
   EXPECT_TRUE(contains(help.out, "Exit status:"));
 }
 
-/// What the program writes to a terminal.
-std::string on_terminal(const std::vector<std::string>& words, bool no_color) {
-  int terminal = -1;
-  const pid_t pid = forkpty(&terminal, nullptr, nullptr, nullptr);
-  if (pid == 0) {
-    if (no_color) {
-      setenv("NO_COLOR", "1", 1);
-    } else {
-      unsetenv("NO_COLOR");
-    }
-    std::vector<char*> arguments;
-    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-    arguments.push_back(nullptr);
-    execv(arguments[0], arguments.data());
-    _exit(127);
-  }
-  std::string out;
-  char buffer[4096];
-  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
-  close(terminal);
-  waitpid(pid, nullptr, 0);
-  return out;
-}
-
 TEST_F(ConfigCommand, ColourOnATerminalAloneAndNeverWithNoColor) {
   const std::vector<std::string> words = {program(), "config", "--config-file", child, "--origin"};
-  EXPECT_TRUE(contains(on_terminal(words, false), "\033[2m# " + child + ":3\033[0m"));
-  EXPECT_FALSE(contains(on_terminal(words, true), "\033["));
-  EXPECT_TRUE(contains(on_terminal({program(), "config", "--diff", base, child}, false), "\033[31m- 90"));
-  EXPECT_FALSE(contains(on_terminal({program(), "config", "--diff", base, child}, true), "\033["));
+  const std::vector<std::string> diff = {program(), "config", "--diff", base, child};
+  const auto on_terminal = [](const std::vector<std::string>& command, const std::string& no_color) {
+    return run_on_terminal(command, {{"NO_COLOR", no_color}}).out;
+  };
+  EXPECT_TRUE(contains(on_terminal(words, ""), "\033[2m# " + child + ":3\033[0m"));
+  EXPECT_FALSE(contains(on_terminal(words, "1"), "\033["));
+  EXPECT_TRUE(contains(on_terminal(diff, ""), "\033[31m- 90"));
+  EXPECT_FALSE(contains(on_terminal(diff, "1"), "\033["));
   EXPECT_FALSE(contains(config({"--config-file", child, "--origin"}).out, "\033["));
 }
 

@@ -31,6 +31,7 @@ struct Line {
   std::string text;
   std::string output;  // of a transcript
   bool transcript = false;
+  bool cell = false;  // of a table, which has one line for all
 };
 
 std::string where(const Line& line) { return line.page.string() + ":" + std::to_string(line.number) + ": " + line.text; }
@@ -66,7 +67,7 @@ std::vector<Line> lines_of_tables(const fs::path& page) {
   for (const std::string& text : lines_of(read_text(kRoot / page))) {
     ++number;
     std::smatch match;
-    if (text.starts_with("|") && std::regex_search(text, match, cell)) found.push_back({page, number, match[1], "", false});
+    if (text.starts_with("|") && std::regex_search(text, match, cell)) found.push_back({page, number, match[1], "", false, true});
   }
   return found;
 }
@@ -204,6 +205,7 @@ const std::vector<Exemption>& exemptions() {
       {R"(\.venv/bin/python examples/)", "example.NAME types it", missing_script},
       {R"(cmake --install build/release --prefix )", "the test install types it",
        [](const std::string&) { return std::string(); }},
+      {R"(cmake -S \. -B build )", "the test install types it", [](const std::string&) { return std::string(); }},
       {R"(cmake --build build/release --target )", "takes minutes", unknown_test},
       {R"(build/release/tests/test_)", "a test by itself", unknown_test},
       {R"(srun .*treadle )", "needs SLURM; tests/launch plays its environment", unknown_option},
@@ -251,6 +253,54 @@ TEST(DocCommands, EveryExemptionIsNeeded) {
     }
     EXPECT_TRUE(used) << exemption.pattern << " (" << exemption.reason << ") fits no line";
   }
+}
+
+/// Everything that examples/CMakeLists.txt types to try an example, in order; empty when there is no such example.
+std::vector<std::string> steps_of_example(const std::string& name) {
+  std::string text = read_text(kRoot / "examples/CMakeLists.txt");
+  const std::size_t begin = text.find("treadle_example(" + name + " ");
+  if (begin == std::string::npos) return {};
+  text = text.substr(begin, text.find("treadle_example(", begin + 1) - begin);
+  const auto script = [&](const std::string& step) {
+    std::smatch match;
+    const std::regex command(step + R"( "'\$\{python\}'( -B)? '\$\{CMAKE_CURRENT_SOURCE_DIR\}/([^']+)')");
+    return std::regex_search(text, match, command) ? ".venv/bin/python examples/" + match[2].str() : "";
+  };
+  std::vector<std::string> steps = {script("FIRST"), "build/release/examples/" + name, script("THEN")};
+  std::erase(steps, "");
+  return steps;
+}
+
+/// The example that a line belongs to, or "".
+std::string example_of(const std::string& text) {
+  static const std::regex program(R"((^| )(build/release/|\.venv/bin/python )examples/(\w+))");
+  std::smatch match;
+  if (!std::regex_search(text, match, program)) return "";
+  return match[3];
+}
+
+/// A program that needs what another one writes does not stand alone: in a table all commands are on its line, joined by `&&`,
+/// elsewhere all are on the page.
+TEST(DocCommands, ExamplesStandWithAllOfTheirCommands) {
+  std::size_t seen = 0;
+  for (const fs::path& page : pages()) {
+    const std::vector<Line> lines = lines_of_page(page);
+    for (const Line& line : lines) {
+      const std::vector<std::string> steps = steps_of_example(example_of(line.text));
+      std::string joined;
+      auto at = lines.begin();
+      for (const std::string& step : steps) {
+        joined += (joined.empty() ? "" : " && ") + step;
+        at = line.cell ? at : std::find_if(at, lines.end(), [&](const Line& each) { return each.text == step; });
+        EXPECT_NE(at, lines.end()) << where(line) << "\nwants this line before or behind it:\n" << step;
+      }
+      if (line.cell && !steps.empty()) {
+        EXPECT_EQ(line.text, joined) << where(line);
+      }
+      seen += steps.empty() ? 0 : 1;
+    }
+  }
+  EXPECT_GE(seen, 12u);
 }
 
 /// Languages of fences. Only `sh` and `console` are typed; a command in another one would escape.

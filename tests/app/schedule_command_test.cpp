@@ -1,10 +1,10 @@
 #include <tests/app/command.hpp>
 #include <tests/support/source_folder.hpp>
+#include <tests/support/terminal.hpp>
 #include <treadle/config/defaults.hpp>
 #include <treadle/defaults/options.hpp>
 
 #include <gtest/gtest.h>
-#include <pty.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/optim/sgd.h>
 #include <nlohmann/json.hpp>
@@ -188,34 +188,12 @@ TEST(ScheduleCommand, TheWidthIsThatOfTheTerminalOrOfColumns) {
   }
 }
 
-/// All that a program writes to a terminal of this many columns.
-std::string on_a_terminal(const Words& command, unsigned short width) {
-  winsize size{.ws_row = 24, .ws_col = width, .ws_xpixel = 0, .ws_ypixel = 0};
-  int terminal = -1;
-  const pid_t pid = forkpty(&terminal, nullptr, nullptr, &size);
-  if (pid == 0) {
-    for (const auto& [name, value] : kEnvironment) setenv(name.c_str(), value.c_str(), 1);
-    Words copy = command;
-    std::vector<char*> arguments;
-    for (std::string& word : copy) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    execv(arguments[0], arguments.data());
-    _exit(127);
-  }
-  std::string out;
-  char buffer[4096];
-  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
-  close(terminal);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  EXPECT_EQ(status, 0) << out;
-  std::erase(out, '\r');
-  return out;
-}
-
 TEST(ScheduleCommand, FillsTheTerminal) {
   for (const unsigned short width : {50, 133}) {
-    EXPECT_EQ(on_a_terminal(words({}), width), schedule({}, {{"COLUMNS", std::to_string(width)}}).out);
+    ProcessResult result = run_on_terminal(words({}), kEnvironment, width);
+    EXPECT_EQ(result.status, 0) << result.out;
+    std::erase(result.out, '\r');
+    EXPECT_EQ(result.out, schedule({}, {{"COLUMNS", std::to_string(width)}}).out);
   }
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# run.sh SOURCE BUILD WORK TORCH: installs BUILD into a prefix below WORK, builds a project against it, runs it; then builds and
-# runs a project that has SOURCE as a subdirectory. Any failure ends it with status 1 and the output of what failed.
+# run.sh SOURCE BUILD WORK TORCH: installs BUILD into a prefix below WORK, builds projects against it, runs them; then builds and
+# runs one that has SOURCE as a subdirectory. Two projects are made of what README.md shows. Any failure ends it with status 1 and
+# the output of what failed.
 set -u
 source=$1 build=$2 work=$3 torch=$4
 here=$source/tests/install
@@ -35,6 +36,31 @@ step 'a program on the installed package' cmake --build "$work/installed"
 step 'that program' "$work/installed/program" "$work/files"
 expect 'the loss fell; the checkpoint came back' "$work/log"
 
+# readme_block N: the Nth block of CMake in the README.
+readme_block() {
+  awk -v wanted="$1" '/^```cmake$/ { n++; inside = n == wanted; next } /^```/ { inside = 0 } inside' "$source/README.md"
+}
+
+mkdir -p "$work/readme" "$work/readme-sub"
+readme_block 1 >"$work/readme/CMakeLists.txt"
+cp "$source/examples/plain_loop/main.cpp" "$work/readme"
+release=-DCMAKE_BUILD_TYPE=Release
+step 'what README.md shows of find_package' "${configure[@]}" -S "$work/readme" -B "$work/readme/build" $release -DCMAKE_PREFIX_PATH="$work/prefix"
+step 'its program' cmake --build "$work/readme/build"
+step 'that program' "$work/readme/build/my_program"
+expect 'fitted: mean squared error' "$work/log"
+
+# The libraries of this LibTorch, below headers that tell another version.
+other=$work/other-torch/include/torch
+mkdir -p "$other/headeronly" "$other/csrc/api/include/torch"
+ln -s "$torch/lib" "$work/other-torch/lib"
+touch "$other/csrc/api/include/torch/torch.h"
+printf '#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 99\n#define TORCH_VERSION_PATCH 1\n' >"$other/headeronly/version.h"
+echo 'install: another LibTorch'
+"${configure[@]}" -S "$here/installed" -B "$work/wrong-version" -DCMAKE_PREFIX_PATH="$work/prefix" -DTORCH_PREFIX="$work/other-torch" \
+  >"$work/log" 2>&1 && exit 1
+expect "and \"$work/other-torch\" holds 2.99.1: set TORCH_PREFIX to the former" "$work/log"
+
 echo 'install: a LibTorch that is not there'
 "${configure[@]}" -S "$here/installed" -B "$work/wrong" -DCMAKE_PREFIX_PATH="$work/prefix" -DTORCH_PREFIX=/nowhere >"$work/log" 2>&1 && exit 1
 expect 'none is in "/nowhere"' "$work/log"
@@ -51,7 +77,18 @@ grep -F "$build" "$work/log" && echo 'install: a runpath names the build folder'
 step 'a moved prefix' mv "$work/prefix" "$work/moved"
 step 'the command in it' "$work/moved/bin/treadle" --help
 
-step 'add_subdirectory' "${configure[@]}" -S "$here/subdirectory" -B "$work/subdirectory" -DTREADLE_FOLDER="$source" -DTORCH_PREFIX="$torch"
-step 'a program on one room' cmake --build "$work/subdirectory" --target program --parallel 2
-step 'that program' "$work/subdirectory/program" "$work/picture.png"
+# The README's lines as they are, and to be compiled with the smallest room in place of theirs.
+subdirectory() {
+  { printf 'cmake_minimum_required(VERSION 3.25)\nproject(my_program LANGUAGES CXX)\nadd_executable(my_program main.cpp)\n'; readme_block 2; } |
+    sed "$1" >"$work/readme-sub/CMakeLists.txt"
+  "${configure[@]}" -S "$work/readme-sub" -B "$work/readme-sub/build" -DTORCH_PREFIX="$torch" "${@:2}"
+}
+ln -s "$source" "$work/readme-sub/treadle"
+cp "$here/subdirectory/main.cpp" "$work/readme-sub"
+step 'what README.md shows of add_subdirectory' subdirectory ''
+expect 'treadle is compiled without optimization' "$work/log"
+step 'the same with one small room' subdirectory 's/treadle::hooks/treadle::image/' $release
+grep -F 'without optimization' "$work/log" && echo 'install: a warning in spite of the build type' && exit 1
+step 'its program' cmake --build "$work/readme-sub/build" --target my_program --parallel 2
+step 'that program' "$work/readme-sub/build/my_program" "$work/picture.png"
 expect 'decoded 2 x 3' "$work/log"

@@ -40,6 +40,14 @@ class Stress(unittest.TestCase):
         self.assertIn("12 of 12 kills", said)
         self.assertEqual((self.root / "calls").read_text(), "5 5\n5 10\n2 15\n")
 
+    def test_what_takes_long_makes_a_part_of_the_count(self):
+        self.script("build/release/tests/test_app_distributed_trials", PASSED + f"echo $TRIALS >> {self.root}/calls\n")
+        status, said = self.stress(ONLY="three ranks train", TRIALS="16")
+        self.assertEqual(status, 0, said)
+        self.assertIn("8 of 8 kills", said)
+        self.assertEqual((self.root / "calls").read_text(), "6\n2\n")
+        self.assertIn("1 of 1 kills", self.stress(ONLY="three ranks train", TRIALS="1")[1])
+
     def test_a_filter_that_fits_nothing_is_no_success(self):
         self.script("build/release/tests/test_checkpoint", NOTHING)
         status, said = self.stress(ONLY="power loss")
