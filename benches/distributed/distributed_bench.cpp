@@ -14,6 +14,7 @@
 #include <treadle/comm/process_group.hpp>
 #include <treadle/engine/distributed_model.hpp>
 #include <treadle/models/make_model.hpp>
+#include <treadle/solver/optimizer_state.hpp>
 #include <treadle/solver/sgd.hpp>
 
 #include <ATen/Parallel.h>
@@ -72,7 +73,7 @@ Task training(Group& group, int layers, std::int64_t features, std::int64_t batc
     const LossDict losses = parts->model->losses(data);
     const std::vector<double> row(6, 1.0);
     if (exchange) group.start_step_exchange(row);
-    parts->optimizer->zero_grad();
+    zero_grad(*parts->optimizer);
     losses.front().second.backward();
     if (exchange) group.wait_step_exchange();
     parts->optimizer->step();

@@ -383,8 +383,12 @@ TEST(OptimizerState, ZeroGradClearsEveryGradient) {
   Tensors params = parameters();
   Sgd sgd(params, {});
   for (const at::Tensor& param : params) param.mutable_grad() = at::ones_like(param);
+  // A gradient may be a view, which LibTorch's method refuses to detach.
+  const at::Tensor memory = at::ones({params.front().numel()});
+  params.front().mutable_grad() = memory.view(params.front().sizes());
   zero_grad(sgd);
   for (const at::Tensor& param : params) EXPECT_FALSE(param.grad().defined());
+  EXPECT_TRUE(memory.equal(at::ones_like(memory)));
 }
 
 }  // namespace
