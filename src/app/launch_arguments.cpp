@@ -22,6 +22,7 @@ LaunchOptions launch_options(const DefaultArguments& arguments, const Config& co
   options.dist_url = arguments.dist_url;
   options.max_restarts = arguments.max_restarts;
   options.timeout = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(arguments.dist_timeout));
+  options.check_order = arguments.check_order;
   options.log_folder = config.get_string("OUTPUT_DIR");
   return options;
 }
@@ -69,6 +70,7 @@ std::string launch_words(const DefaultArguments& arguments) {
   add("--dist-url", arguments.dist_url, defaults.dist_url);
   add("--max-restarts", arguments.max_restarts, defaults.max_restarts);
   add("--dist-timeout", arguments.dist_timeout, defaults.dist_timeout);
+  if (arguments.check_order) text += " --check-order";
   return text;
 }
 

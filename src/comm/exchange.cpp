@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 namespace treadle {
@@ -52,19 +53,38 @@ Exchange::Messages short_ones(const Exchange::Round& round) {
 
 }  // namespace
 
-Exchange::Exchange(std::shared_ptr<Store> store, ExchangeOptions options)
+Exchange::Exchange(std::shared_ptr<Store> store, ExchangeOptions options, Call call)
     : store_(std::move(store)), options_(std::move(options)), ranks_(static_cast<std::size_t>(options_.world_size)) {
-  link_ = open_link("link");
+  link_ = open_link("link", outside_calls(call));
 }
 
-std::shared_ptr<Link> Exchange::open_link(const std::string& name) {
-  auto link = std::make_shared<Link>(*store_, LinkOptions{.name = options_.name + "/" + name,
-                                                          .rank = options_.rank,
-                                                          .world_size = options_.world_size,
-                                                          .timeout = options_.timeout,
-                                                          .address = options_.address});
-  std::lock_guard lock(mutex_);
-  links_.push_back(link);
+Exchange::Round Exchange::outside_calls(Call call) const {
+  Round round;
+  round.call = call;
+  round.number = calls_;
+  round.start = Clock::now();
+  return round;
+}
+
+std::shared_ptr<Link> Exchange::open_link(const std::string& name, const Round& round) {
+  std::shared_ptr<Link> link;
+  try {
+    link = std::make_shared<Link>(*store_, LinkOptions{.name = options_.name + "/" + name,
+                                                       .rank = options_.rank,
+                                                       .world_size = options_.world_size,
+                                                       .timeout = options_.timeout,
+                                                       .address = options_.address});
+  } catch (const AddressError& error) {
+    mark_broken(error.what());
+    throw CommError(error.what(), options_.rank, name_of(round.call));
+  } catch (const std::exception& error) {
+    throw_failure(round, cause_of(error));
+  }
+  {
+    std::lock_guard lock(mutex_);
+    links_.push_back(link);
+  }
+  if (broken_) link->close();
   return link;
 }
 
@@ -192,26 +212,32 @@ void Exchange::look_for_notes() {
   if (left) throw std::runtime_error("another rank failed");
 }
 
-void Exchange::throw_failure(const Round& round, const std::string& cause) {
+void Exchange::throw_failure(const Round& round, const std::string& cause, const std::vector<int>& ranks) {
   const double waited = seconds_since(round.start);
   std::string problem = "the group was marked broken meanwhile";
   if (set_broken(fmt::format("{} failed before", name_of(round.call)))) {
     leave_note(Note{.number = round.number, .call = name_of(round.call), .gave_up = {}}.text());
     close_links();
-    problem = whereabouts(round);
+    problem = whereabouts(round, ranks);
   }
   throw CommError(fmt::format("{} (waited {:.1f} s of at most {:g} s: {})", problem, waited, in_seconds(options_.timeout), cause),
                   options_.rank, name_of(round.call));
 }
 
 /// What the other ranks say about themselves, as far as it explains a failure of `round`.
-std::string Exchange::whereabouts(const Round& round) {
+std::string Exchange::whereabouts(const Round& round, const std::vector<int>& ranks) {
+  std::vector<std::size_t> asked(ranks.begin(), ranks.end());
+  if (asked.empty()) {
+    asked.resize(ranks_);
+    std::iota(asked.begin(), asked.end(), std::size_t{0});
+  }
   std::vector<std::string> keys, problems;
-  for (std::size_t rank = 0; rank < ranks_; ++rank) keys.push_back(note_key(rank));
+  for (std::size_t rank : asked) keys.push_back(note_key(rank));
   try {
-    const std::vector<std::size_t> absent = store_->wait(keys, kGrace);
+    std::vector<std::size_t> absent = store_->wait(keys, kGrace);
+    for (std::size_t& each : absent) each = asked[each];
     if (!absent.empty()) problems.push_back(rank_list(absent) + " did not arrive");
-    for (std::size_t rank = 0; rank < ranks_; ++rank) {
+    for (std::size_t rank : asked) {
       if (std::find(absent.begin(), absent.end(), rank) != absent.end()) continue;
       const Note note = Note::parse(store_->find(note_key(rank), kGrace).value_or(""));
       if (!note.gave_up.empty()) {

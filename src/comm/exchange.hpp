@@ -55,8 +55,8 @@ class Exchange {
     std::vector<at::Tensor> memory;
   };
 
-  /// A collective. Throws std::exception when the ranks cannot be connected.
-  Exchange(std::shared_ptr<Store> store, ExchangeOptions options);
+  /// Connects the ranks, a part of `call`. A collective. Throws CommError.
+  Exchange(std::shared_ptr<Store> store, ExchangeOptions options, Call call = Call::connect);
 
   /// Sends this rank's call; `argument` must be the same on all ranks.
   void begin(Round& round, Call call, std::int64_t argument, const Payload& payload);
@@ -74,10 +74,13 @@ class Exchange {
   /// The message of rank `source` on all ranks.
   at::Tensor from_one(Round& round, const Payload& own, int source);
 
-  /// Further connections of the same ranks, closed when this is broken. A collective.
-  std::shared_ptr<Link> open_link(const std::string& name);
-  /// Says who is missing, breaks the group on every rank, and throws CommError.
-  [[noreturn]] void throw_failure(const Round& round, const std::string& cause);
+  /// Further connections of the same ranks, a part of the call of `round`, closed when this is broken. A collective. Throws
+  /// CommError.
+  std::shared_ptr<Link> open_link(const std::string& name, const Round& round);
+  /// For what ranks do together without an exchange of blocks, from now on: it fails as a call does.
+  Round outside_calls(Call call) const;
+  /// Says who is missing of `ranks`, which are all when empty, breaks the group on every rank, and throws CommError.
+  [[noreturn]] void throw_failure(const Round& round, const std::string& cause, const std::vector<int>& ranks = {});
 
   void require_sound(Call call) const;
   /// Tells the other ranks `reason` and ends what they wait for.
@@ -97,7 +100,7 @@ class Exchange {
   std::string note_key(std::size_t rank) const;
   std::string broken_key() const;
   void look_for_notes();
-  std::string whereabouts(const Round& round);
+  std::string whereabouts(const Round& round, const std::vector<int>& ranks);
   void close_links() noexcept;
 
   std::shared_ptr<Store> store_;

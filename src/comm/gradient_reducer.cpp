@@ -171,7 +171,7 @@ class C10dReducer final : public GradientReducer {
     compare_layouts(options);
     if (parameters_.empty())
       throw CommError("no parameter needs a gradient", exchange_->options().rank, name_of(Call::make_gradient_reducer));
-    link_ = exchange_->open_link(name);
+    link_ = exchange_->open_link(name, round_);
     group_ = make_process_group(*link_->impl(), exchange_->options(), parameters_.front().tensor.device());
     construct(options);
   }

@@ -16,11 +16,19 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kBetweenLooks{1};
 
-std::shared_ptr<gloo::transport::Device> make_device(const std::string& address) {
+std::shared_ptr<gloo::transport::Device> find_device(const std::string& address) {
   if (!address.empty()) return c10d::ProcessGroupGloo::createDeviceForHostname(address);
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface != nullptr) return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
   return c10d::ProcessGroupGloo::createDefaultDevice();
+}
+
+std::shared_ptr<gloo::transport::Device> make_device(const std::string& address) {
+  try {
+    return find_device(address);
+  } catch (const std::exception& error) {
+    throw AddressError(cause_of(error));
+  }
 }
 
 /// Messages between two ranks: LibTorch gives no more than a wait with a limit.

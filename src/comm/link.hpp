@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,11 @@ class Store {
   std::shared_ptr<Impl> impl_;  // shared with calls that were given up
 };
 
+/// This machine's own address cannot be used, in which no other rank has a part.
+struct AddressError : std::runtime_error {
+  using runtime_error::runtime_error;
+};
+
 /// What an exception says in one line, without LibTorch's stack.
 std::string cause_of(const std::exception& error);
 
@@ -67,7 +73,7 @@ class Link {
     virtual void wait(const std::function<void()>& look) = 0;
   };
 
-  /// A collective. Throws std::exception when a rank does not come within the time limit.
+  /// A collective. Throws AddressError, or std::exception when a rank does not come within the time limit.
   Link(Store& store, const LinkOptions& options);
   ~Link();
   Link(const Link&) = delete;

@@ -31,7 +31,7 @@ std::vector<Attendant> read(const std::string& text) {
 }
 
 Place place_of(const Meeting& meeting, const std::vector<Attendant>& attendants) {
-  const char* operation = meeting.go_on_without ? "rebuild" : name_of(Call::connect);
+  const char* operation = name_of(meeting.go_on_without ? Call::rebuild : Call::connect);
   const auto own = std::find_if(attendants.begin(), attendants.end(), [&](const Attendant& a) { return a.rank == meeting.rank; });
   if (own == attendants.end()) {
     throw CommError("the other ranks went on without this one, which came too late", meeting.rank, operation);

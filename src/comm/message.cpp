@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <torch/version.h>
+#include <version.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -37,6 +38,8 @@ const char* name_of(Call call) noexcept {
       return "broadcast of tensors";
     case Call::backward:
       return "backward";
+    case Call::rebuild:
+      return "rebuild";
   }
   return "an unknown call";
 }
@@ -48,7 +51,7 @@ std::string rank_list(const std::vector<std::size_t>& ranks) {
 
 std::string build_name() {
   const bool little = std::endian::native == std::endian::little;
-  return fmt::format("Treadle's protocol 1, LibTorch {}, {} endian", TORCH_VERSION, little ? "little" : "big");
+  return fmt::format("Treadle {}, LibTorch {}, {} endian", kVersion, TORCH_VERSION, little ? "little" : "big");
 }
 
 Payload Payload::of(std::string text) {

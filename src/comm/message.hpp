@@ -22,7 +22,8 @@ enum class Call : std::uint32_t {
   make_subgroup,
   make_gradient_reducer,
   broadcast_tensors,
-  backward
+  backward,
+  rebuild
 };
 const char* name_of(Call call) noexcept;
 

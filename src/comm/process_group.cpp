@@ -41,6 +41,21 @@ Payload encode(const Value& value) {
   }
 }
 
+/// The numbers, then their names: a rank with others is noticed.
+Payload encode_numbers(const Dict& numbers) {
+  std::string text;
+  for (const auto& [name, value] : numbers) {
+    try {
+      const double number = value.is(Value::Type::tensor) ? value.as_tensor().item<double>() : value.as_double();
+      text.append(reinterpret_cast<const char*>(&number), sizeof number);
+    } catch (const std::exception& error) {
+      return Payload::failure(fmt::format("\"{}\" is no number: {}", name.to_string(), cause_of(error)));
+    }
+  }
+  for (const auto& [name, value] : numbers) text += name.to_string() + '\n';
+  return Payload::of(std::move(text));
+}
+
 List decode(const Messages& messages) {
   List values;
   values.reserve(messages.texts.size());
@@ -112,13 +127,9 @@ class ProcessGroup final : public Group {
   }
 
   Dict reduce_dict(const Dict& numbers, bool average) override {
-    // The numbers, then their names: a rank with others is noticed.
-    std::string text;
-    for (const auto& [name, value] : numbers)
-      text += bytes_of(value.is(Value::Type::tensor) ? value.as_tensor().item<double>() : value.as_double());
-    for (const auto& [name, value] : numbers) text += name.to_string() + '\n';
-    const Payload own = Payload::of(std::move(text));
+    const Payload own = encode_numbers(numbers);
     exchange_->call(round_, Call::reduce_dict, average, own);
+    require_sent();
     const Messages messages = exchange_->at_one(round_, own, 0);
     return get_rank() == 0 ? reduce(numbers, average, messages) : numbers;
   }
@@ -163,6 +174,7 @@ class ProcessGroup final : public Group {
   }
 
   std::shared_ptr<Group> make_subgroup(const std::vector<int>& ranks) override {
+    exchange_->require_sound(Call::make_subgroup);
     const auto own = std::find(ranks.begin(), ranks.end(), get_rank());
     if (own == ranks.end()) throw CommError("this rank is not one of the subgroup", rank_, name_of(Call::make_subgroup));
     for (int rank : ranks) require_rank(rank, Call::make_subgroup);
@@ -176,8 +188,13 @@ class ProcessGroup final : public Group {
     options.local_size = static_cast<int>(std::count_if(ranks.begin(), ranks.end(), here));
     options.generation = 0;
     const std::string list = fmt::format("{}", fmt::join(ranks, "-"));
-    return std::make_shared<ProcessGroup>(store_, options,
-                                          fmt::format("{}/{}/subgroup-{}-{}", name_, generation(), list, subgroups_[list]++));
+    const std::string name = fmt::format("{}/{}/subgroup-{}-{}", name_, generation(), list, subgroups_[list]++);
+    const Exchange::Round round = exchange_->outside_calls(Call::make_subgroup);
+    try {
+      return std::make_shared<ProcessGroup>(store_, options, name);
+    } catch (const std::exception& error) {
+      exchange_->throw_failure(round, fmt::format("in the numbers of the subgroup {}", error.what()), ranks);
+    }
   }
 
   std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>& parameters,
@@ -191,6 +208,7 @@ class ProcessGroup final : public Group {
   /// Meets the others in `generation`, waiting for absent ones until `patience` is over, and connects with those that came.
   void join(std::int64_t generation, Milliseconds patience) {
     const bool again = exchange_ != nullptr;
+    const Call call = again ? Call::rebuild : Call::connect;
     const Meeting meeting{.name = fmt::format("{}/{}", name_, generation),
                           .rank = options_.rank,
                           .world_size = options_.world_size,
@@ -203,17 +221,19 @@ class ProcessGroup final : public Group {
       place = meet(*store_, meeting, options_.timeout);
       const bool one_machine = place.local_size == place.world_size;
       exchange = std::make_shared<Exchange>(
-          store_, ExchangeOptions{.name = meeting.name,
-                                  .rank = place.rank,
-                                  .world_size = place.world_size,
-                                  .timeout = options_.timeout,
-                                  .store_keeper = options_.store_keeper,
-                                  .address = options_.address.empty() && one_machine ? "127.0.0.1" : options_.address,
-                                  .check_order = options_.check_order});
+          store_,
+          ExchangeOptions{.name = meeting.name,
+                          .rank = place.rank,
+                          .world_size = place.world_size,
+                          .timeout = options_.timeout,
+                          .store_keeper = options_.store_keeper,
+                          .address = options_.address.empty() && one_machine ? "127.0.0.1" : options_.address,
+                          .check_order = options_.check_order},
+          call);
     } catch (const CommError&) {
       throw;
     } catch (const std::exception& error) {
-      throw CommError(cause_of(error), options_.rank, again ? "rebuild" : name_of(Call::connect));
+      throw CommError(cause_of(error), options_.rank, name_of(call));
     }
     rank_ = place.rank;
     world_size_ = place.world_size;

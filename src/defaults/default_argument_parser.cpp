@@ -40,6 +40,8 @@ void add_launch_arguments(CLI::App& command, DefaultArguments& arguments) {
       ->type_name("S")
       ->check(CLI::Range(0.001, 1e7).description(""))
       ->default_str("1800");
+  command.add_flag("--check-order", arguments.check_order,
+                   "for debugging: processes that call different things are told so at once, with the calls before");
 }
 
 void add_default_arguments(CLI::App& command, DefaultArguments& arguments) {

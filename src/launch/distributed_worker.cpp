@@ -32,6 +32,7 @@ std::shared_ptr<Group> join(const WorkerPlace& place) {
   options.local_size = place.local_size;
   options.generation = place.generation;
   options.timeout = place.timeout;
+  options.check_order = place.check_order;
   // A start does not meet what the groups of the start before have left in the store, rebuilt ones among them.
   options.name = fmt::format("start-{}", place.generation);
   options.store_keeper = place.store_keeper;
@@ -130,14 +131,7 @@ class SharedStore {
   void open_file() {
     // A later start goes on with the file of the first.
     if (serves_ && place_.generation == 0) make_meeting_file(place_.url.file);
-    const auto deadline = Clock::now() + place_.timeout;
-    while (!serves_ && !std::filesystem::exists(place_.url.file) && Clock::now() < deadline)
-      sleep(Clock::now() + std::chrono::milliseconds(20));
-    if (!serves_ && !std::filesystem::exists(place_.url.file)) {
-      throw CommError(fmt::format("rank 0 did not make the file \"{}\" within {} s", place_.url.file.string(),
-                                  std::chrono::duration<double>(place_.timeout).count()),
-                      place_.rank, "join");
-    }
+    if (!serves_) await_meeting_file(place_.url.file, "rank 0", place_.timeout, place_.rank, sleep);
     store_ = c10::make_intrusive<c10d::FileStore>(place_.url.file.string(), place_.world_size);
   }
 
@@ -179,7 +173,8 @@ int run_started_rank(const RankMain& main, const StartedRank& started, const Lau
                     .local_rank = started.local_rank,
                     .local_size = started.local_size,
                     .generation = started.generation,
-                    .timeout = options.timeout};
+                    .timeout = options.timeout,
+                    .check_order = options.check_order};
   if (started.rank != 0) echo_warnings(STDOUT_FILENO, fmt::format("[rank {}] ", started.rank));
   place.url = address_of(started, options);
   place.store_keeper = started.store_runs ? started.by : "rank 0";

@@ -19,6 +19,7 @@ struct WorkerPlace {
   DistUrl url{};               ///< of a store that is served, or a file
   std::string store_keeper{};  ///< whose process serves it
   std::chrono::milliseconds timeout{};
+  bool check_order = false;  ///< as in ConnectOptions
 };
 
 /// Joins the group, makes the group of this machine, takes the device of this local rank where there is one, and its share of the

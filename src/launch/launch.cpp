@@ -106,7 +106,8 @@ int run_rank(const Run& run, int local_rank, std::int64_t generation) {
                             .generation = generation,
                             .url = run.meeting_point.url(),
                             .store_keeper = "the launcher of machine 0",
-                            .timeout = run.options.timeout};
+                            .timeout = run.options.timeout,
+                            .check_order = run.options.check_order};
     report.status = distributed_worker(run.main, place, group);
   } catch (...) {
     const auto exception = std::current_exception();

@@ -45,6 +45,18 @@ void make_meeting_file(const std::filesystem::path& file) {
   }
 }
 
+void await_meeting_file(const std::filesystem::path& file, const std::string& maker, std::chrono::milliseconds timeout, int rank,
+                        const Wait& wait) {
+  const auto deadline = Clock::now() + timeout;
+  while (!std::filesystem::exists(file)) {
+    if (Clock::now() >= deadline) {
+      throw CommError(fmt::format("{} did not make the file \"{}\" within {} s", maker, file.string(), seconds(timeout)), rank,
+                      "join");
+    }
+    wait(Clock::now() + kBetweenLooks);
+  }
+}
+
 MeetingPoint::MeetingPoint(const LaunchOptions& options) : options_(options), url_(meeting_url(options)) {
   if (options.machine_rank != 0) return;
   if (url_.kind == DistUrl::Kind::file) {
@@ -68,7 +80,7 @@ void MeetingPoint::open(const Wait& wait) {
   } else if (options_.num_machines > 1 && url_.kind == DistUrl::Kind::tcp) {
     store_ = reach_store(url_, options_.timeout, options_.machine_rank * options_.num_processes, wait);
   } else if (options_.num_machines > 1) {
-    while (!std::filesystem::exists(url_.file) && Clock::now() < deadline) wait(Clock::now() + kBetweenLooks);
+    await_meeting_file(url_.file, "machine 0", options_.timeout, options_.machine_rank * options_.num_processes, wait);
     store_ = c10::make_intrusive<c10d::FileStore>(url_.file.string(), -1);
   }
   if (options_.num_machines == 1) return;

@@ -20,6 +20,10 @@ using Wait = std::function<void(Clock::time_point)>;
 HeldPort hold_port(const DistUrl& url, int num_machines);
 /// Makes the file in which the processes of a run meet. Two runs in one file hang or mix, so one that exists is an IoError.
 void make_meeting_file(const std::filesystem::path& file);
+/// Waits until `maker` ("rank 0") has made that file; throws CommError when the time is over. Who opens one that is absent makes
+/// it, and the next run is refused.
+void await_meeting_file(const std::filesystem::path& file, const std::string& maker, std::chrono::milliseconds timeout, int rank,
+                        const Wait& wait);
 /// The store behind a held port. It starts threads.
 c10::intrusive_ptr<c10d::Store> serve_store(HeldPort& port, const DistUrl& url, std::chrono::milliseconds timeout);
 /// A store that another process serves: waits until something listens there. Throws CommError that shows `url` and why it could

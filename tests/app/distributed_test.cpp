@@ -108,6 +108,43 @@ TEST(Distributed, CtrlCSavesOnceAndResumeGivesTheSameBits) {
   EXPECT_TRUE(stopped.nothing_left());
 }
 
+TEST(Distributed, SigtermSavesOnceToo) {
+  const Trained run;
+  RunningProcess process(run.command.words({"--num-processes", "2", "SOLVER.MAX_ITER", "100000"}), run.environment());
+  process.wait_for("iter: 19");
+  process.signal(SIGTERM);
+  const ProcessResult result = process.finish();
+  EXPECT_EQ(result.status, 143) << result.out << result.err;
+  EXPECT_TRUE(contains(result.out, "the state is saved")) << result.out;
+  EXPECT_EQ(result.out.find("finishing this step"), result.out.rfind("finishing this step"));
+  EXPECT_TRUE(fs::exists(run.command.output + "/last_checkpoint"));
+  EXPECT_TRUE(run.nothing_left());
+}
+
+// One trains and one evaluates, as two ranks that something else has started.
+TEST(Distributed, CheckOrderTellsTheCallsBefore) {
+  const Trained run;
+  const std::string url = free_url();
+  const auto start = [&](int rank, const std::string& what) {
+    std::map<std::string, std::string> variables = run.environment();
+    variables.insert({{"OMPI_COMM_WORLD_RANK", std::to_string(rank)},
+                      {"OMPI_COMM_WORLD_SIZE", "2"},
+                      {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(rank)},
+                      {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+                      {"PMIX_NAMESPACE", "7"}});
+    const std::vector<std::string> words = {Command::program(), what, "--config-file", run.command.config, "--check-order",
+                                            "--dist-url",       url};
+    return std::make_unique<RunningProcess>(words, variables);
+  };
+  const auto second = start(1, "evaluate"), first = start(0, "train");
+  for (RunningProcess* each : {first.get(), second.get()}) {
+    const ProcessResult result = each->finish();
+    EXPECT_EQ(result.status, 1);
+    EXPECT_TRUE(contains(result.err, "the ranks made different calls: ")) << result.err << result.out;
+    EXPECT_TRUE(contains(result.err, "; before that this rank called ")) << result.err;
+  }
+}
+
 TEST(Distributed, AfterAFailureAllGoOnFromTheNewestCheckpointWithTheSameBits) {
   const Trained whole, broken;
   ASSERT_EQ(whole.run({"--num-processes", "2", "SOLVER.MAX_ITER", "60"}).status, 0);

@@ -4,11 +4,14 @@
 #include <comm/meeting.hpp>
 #include <tests/support/bell.hpp>
 #include <tests/support/ranks.hpp>
+#include <tests/support/source_folder.hpp>
+#include <tests/support/temporary_folder.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/comm/process_group.hpp>
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <torch/version.h>
 #include <unistd.h>
 
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -109,6 +112,63 @@ TEST(Exchange, AnotherBuildIsRefused) {
   const auto results = run_processes(2, body);
   EXPECT_TRUE(contains(results[0].said, "rank 1 runs another build: Treadle of next year there, " + build_name() + " here"))
       << results[0].said;
+}
+
+TEST(Exchange, ABuildIsNamedByTheVersionsOfTreadleAndLibTorch) {
+  const std::string cmake = read_text(std::filesystem::path(source_folder()) / "CMakeLists.txt");
+  const std::string project = "project(treadle VERSION ";
+  const std::size_t begin = cmake.find(project) + project.size();
+  const std::string version = cmake.substr(begin, cmake.find(' ', begin) - begin);
+  EXPECT_TRUE(build_name().starts_with("Treadle " + version + ", LibTorch " TORCH_VERSION ", ")) << build_name();
+}
+
+/// The ranks have met; then one ends before its connections are made.
+TEST(Exchange, ARankThatEndsWhileConnectionsAreMadeIsNamed) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    if (options.rank != 1) return error_of([&] { connect_group(options); });
+    Store store(options);
+    meet(store, {.name = "group/0", .rank = 1, .world_size = 3, .patience = options.timeout}, options.timeout);
+    return "";
+  };
+  const auto results = run_processes(3, body, {.timeout = 2s, .hard_limit = 30s});
+  for (int rank : {0, 2}) {
+    const std::string& said = results[static_cast<std::size_t>(rank)].said;
+    EXPECT_TRUE(contains(said, "connect: rank 1 did not arrive (waited ")) << said;
+    EXPECT_TRUE(contains(said, " s of at most 2 s: ")) << said;
+  }
+}
+
+/// The same when further connections are made, as for a gradient reducer.
+TEST(Exchange, ARankThatEndsWhileFurtherConnectionsAreMadeIsNamed) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    Exchange exchange = connect_exchange(options, "test");
+    Exchange::Round round;
+    exchange.call(round, Call::make_gradient_reducer, 0, {});
+    if (options.rank == 1) return "";
+    const std::string error = error_of([&] { exchange.open_link("gradients", round); });
+    EXPECT_TRUE(exchange.is_broken());
+    return error;
+  };
+  const auto results = run_processes(3, body, {.timeout = 2s, .hard_limit = 30s});
+  for (int rank : {0, 2}) {
+    const RankResult& result = results[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(result.status, 0) << result.said;
+    EXPECT_TRUE(contains(result.said, "make_gradient_reducer: rank 1 did not arrive (waited ")) << result.said;
+    EXPECT_TRUE(contains(result.said, " s of at most 2 s: ")) << result.said;
+  }
+}
+
+TEST(Exchange, AnAddressThatIsNotThisMachinesIsNoFaultOfTheOthers) {
+  const auto body = [](const ConnectOptions& options) -> std::string {
+    ConnectOptions own = options;
+    if (options.rank == 1) own.address = "203.0.113.77";  // of a network for documentation
+    return error_of([&] { connect_group(own); });
+  };
+  const auto results = run_processes(2, body, {.timeout = 2s, .hard_limit = 30s});
+  EXPECT_TRUE(contains(results[0].said, "rank 0, connect: rank 1 gave up: ")) << results[0].said;
+  EXPECT_TRUE(contains(results[0].said, "203.0.113.77")) << results[0].said;
+  EXPECT_TRUE(contains(results[1].said, "rank 1, connect: ")) << results[1].said;
+  EXPECT_FALSE(contains(results[1].said, "did not arrive")) << results[1].said;
 }
 
 /// A rank that has ended waits until the others have ended too: they may still be reading what it sent.

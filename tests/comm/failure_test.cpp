@@ -1,10 +1,13 @@
+#include "tests/comm/comm_errors.hpp"
 #include "tests/support/bell.hpp"
 #include "tests/support/ranks.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/comm/comm.hpp>
+#include <treadle/comm/gradient_reducer.hpp>
 #include <treadle/comm/process_group.hpp>
 
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -19,38 +22,48 @@
 namespace treadle {
 namespace {
 
-using Operation = std::function<void(Group&)>;
+/// What is prepared while all ranks are there, and returns what is called when one is not.
+using Operation = std::function<std::function<void()>(Group&)>;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+template <class Call>
+Operation unprepared(Call call) {
+  return [call](Group& group) { return [call, &group] { call(group); }; };
+}
 
-/// What `call` throws as a CommError.
-std::string comm_error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const CommError& error) {
-    return error.what();
-  }
-  return "no CommError";
+at::Tensor some_numbers() { return at::ones({100'000}); }
+
+std::unique_ptr<GradientReducer> make_reducer(Group& group) {
+  return group.make_gradient_reducer({{"weight", at::ones({3}).requires_grad_()}}, {});
 }
 
 /// Every collective, by the name that errors give it.
 std::vector<std::pair<std::string, Operation>> operations() {
-  return {{"synchronize", [](Group& group) { group.synchronize(); }},
-          {"all_gather", [](Group& group) { group.all_gather(1); }},
-          {"gather", [](Group& group) { group.gather(1, 0); }},
-          {"broadcast", [](Group& group) { group.broadcast(1, 0); }},
-          {"shared_random_seed", [](Group& group) { group.shared_random_seed(); }},
-          {"reduce_dict", [](Group& group) { group.reduce_dict({{"x", 1.0}}); }},
-          {"step exchange", [](Group& group) {
+  return {{"synchronize", unprepared([](Group& group) { group.synchronize(); })},
+          {"all_gather", unprepared([](Group& group) { group.all_gather(1); })},
+          {"gather", unprepared([](Group& group) { group.gather(1, 0); })},
+          {"gather", unprepared([](Group& group) { group.gather(some_numbers(), 0); })},
+          {"broadcast", unprepared([](Group& group) { group.broadcast(1, 0); })},
+          {"broadcast", unprepared([](Group& group) { group.broadcast(some_numbers(), 0); })},
+          {"shared_random_seed", unprepared([](Group& group) { group.shared_random_seed(); })},
+          {"reduce_dict", unprepared([](Group& group) { group.reduce_dict({{"x", 1.0}}); })},
+          {"make_gradient_reducer", unprepared([](Group& group) { make_reducer(group); })},
+          {"broadcast of tensors",
+           [](Group& group) {
+             return [reducer = std::shared_ptr(make_reducer(group))] { reducer->broadcast({some_numbers()}, 0); };
+           }},
+          {"step exchange", unprepared([](Group& group) {
              group.start_step_exchange({});
              group.wait_step_exchange();
-           }}};
+           })}};
+}
+
+/// Those of some ranks alone, who have nobody but the time limit to tell them that one is lost.
+std::vector<std::pair<std::string, Operation>> operations_of_some() {
+  return {{"make_subgroup", unprepared([](Group& group) { group.make_subgroup({2, 1, 0}); })},
+          {"make_subgroup", unprepared([](Group& group) { create_local_process_group(group, 3); })}};
 }
 
 constexpr int kVictim = 1;
-
-/// Of a group that must not wait until its time is over: everybody is killed before.
-const RanksOptions kNoWait{.timeout = std::chrono::seconds(100), .hard_limit = std::chrono::seconds(30)};
 
 /// A group of `size` that loses rank 1 before `operation`.
 struct Loss {
@@ -63,12 +76,13 @@ struct Loss {
 std::string outlive_victim(const ConnectOptions& options, const Loss& loss, int signal, Bell& bell) {
   const auto group = connect_group(options);
   group->synchronize();
+  const std::function<void()> operation = loss.operation(*group);
   if (options.rank == kVictim) {
     bell.wait_for(loss.size - 1);
     kill(getpid(), signal);
   }
   bell.ring();
-  const std::string error = comm_error_of([&] { loss.operation(*group); });
+  const std::string error = comm_error_of(operation);
   EXPECT_TRUE(group->is_broken());
   // From then on nothing is waited for.
   EXPECT_TRUE(contains(comm_error_of([&] { group->synchronize(); }), "the group is broken"));
@@ -115,14 +129,42 @@ std::vector<Loss> losses_in_every_operation() {
 
 TEST(Failure, AKilledRankIsNamedByTheOthers) {
   std::vector<Loss> losses = losses_in_every_operation();
-  for (int size : {2, 4}) losses.push_back({"synchronize", [](Group& group) { group.synchronize(); }, size});
+  for (int size : {2, 4}) losses.push_back({"synchronize", unprepared([](Group& group) { group.synchronize(); }), size});
   expect_victims_are_named(losses, SIGKILL, kNoWait.timeout);
 }
 
 TEST(Failure, AStoppedRankIsNamedByTheOthersWhenTheTimeIsOver) {
   std::vector<Loss> losses = losses_in_every_operation();
-  losses.push_back({"all_gather", [](Group& group) { group.all_gather(std::string(30'000'000, 'x')); }});
+  losses.push_back({"all_gather", unprepared([](Group& group) { group.all_gather(std::string(30'000'000, 'x')); })});
+  for (const auto& [name, operation] : operations_of_some()) losses.push_back({name, operation});
   expect_victims_are_named(losses, SIGSTOP, std::chrono::seconds(3));
+}
+
+// It is the last of the subgroup, and rank 3, who is in none, is not missed.
+TEST(Failure, AKilledRankOfASubgroupIsNamedByItsNumberInTheGroup) {
+  Bell arrived, ended;
+  const auto body = [&](Group& group) -> std::string {
+    group.synchronize();
+    if (group.get_rank() == kVictim) {
+      arrived.wait_for(3);
+      kill(getpid(), SIGKILL);
+    }
+    arrived.ring();
+    if (group.get_rank() == 3) {
+      ended.wait_for(2);
+      return comm_error_of([&] { group.synchronize(); });
+    }
+    const std::string error = comm_error_of([&] { group.make_subgroup({0, 2, kVictim}); });
+    EXPECT_TRUE(group.is_broken());
+    ended.ring();
+    return error;
+  };
+  const auto results = run_ranks(4, body, {.timeout = std::chrono::seconds(2), .hard_limit = kNoWait.hard_limit});
+  for (int rank : {0, 2}) {
+    const RankResult& result = results[static_cast<std::size_t>(rank)];
+    EXPECT_EQ(result.status, 0) << result.said;
+    EXPECT_TRUE(contains(result.said, "make_subgroup: rank 1 did not arrive (waited ")) << result.said;
+  }
 }
 
 // Ranks that are lost when their own time is over leave the others, whose time may be longer, nothing to wait for.
@@ -271,120 +313,6 @@ TEST(Failure, RanksOfAnotherWorldSizeAreRefused) {
                 contains(result.said, "rank 1 was started as one of 3 ranks, this one as one of 2"))
         << result.said;
   }
-}
-
-TEST(Rebuild, GoesOnWithTheRanksThatAreLeft) {
-  Bell bell;
-  const auto body = [&bell](const ConnectOptions& options) -> std::string {
-    ConnectOptions own = options;
-    own.rebuild_wait = std::chrono::milliseconds(700);
-    const auto group = connect_group(own);
-    group->all_gather(1);
-    if (options.rank == 1) {
-      bell.wait_for(3);
-      kill(getpid(), SIGKILL);
-    }
-    bell.ring();
-    EXPECT_THROW(group->synchronize(), CommError);
-    group->rebuild();
-    EXPECT_FALSE(group->is_broken());
-    EXPECT_EQ(group->generation(), 1);
-    EXPECT_EQ(group->get_world_size(), 3);
-    EXPECT_EQ(group->get_rank(), options.rank == 0 ? 0 : options.rank - 1);
-    // Two "machines" of two: the first has one process left.
-    EXPECT_EQ(group->get_local_size(), options.rank == 0 ? 1 : 2);
-    EXPECT_EQ(group->get_local_rank(), options.rank == 3 ? 1 : 0);
-    const List ranks = group->all_gather(options.rank);
-    EXPECT_EQ(ranks.at(0).as_int(), 0);
-    EXPECT_EQ(ranks.at(1).as_int(), 2);
-    EXPECT_EQ(ranks.at(2).as_int(), 3);
-    return "";
-  };
-  const auto results = run_processes(4, body, {.local_size = 2});
-  for (int rank : {0, 2, 3})
-    EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
-}
-
-TEST(Rebuild, WhoComesTooLateIsToldSo) {
-  Bell bell, rebuilt;
-  const auto body = [&](const ConnectOptions& options) -> std::string {
-    ConnectOptions own = options;
-    own.rebuild_wait = std::chrono::milliseconds(100);
-    const auto group = connect_group(own);
-    if (options.rank == 1) {
-      bell.wait_for(2);
-      kill(getpid(), SIGKILL);
-    }
-    bell.ring();
-    EXPECT_THROW(group->synchronize(), CommError);
-    if (options.rank == 0) {
-      group->rebuild();
-      EXPECT_EQ(group->get_world_size(), 1);
-      rebuilt.ring();
-      return "";
-    }
-    rebuilt.wait_for(1);
-    return comm_error_of([&] { group->rebuild(); });
-  };
-  const auto results = run_processes(3, body, kNoWait);
-  EXPECT_EQ(results[0].status, 0) << results[0].said;
-  EXPECT_TRUE(contains(results[2].said, "the other ranks went on without this one")) << results[2].said;
-}
-
-TEST(Rebuild, TheLastRankGoesOnAlone) {
-  Bell bell;
-  const auto body = [&bell](const ConnectOptions& options) -> std::string {
-    ConnectOptions own = options;
-    own.rebuild_wait = std::chrono::milliseconds(300);
-    const auto group = connect_group(own);
-    if (options.rank == 0) {
-      bell.wait_for(1);
-      kill(getpid(), SIGKILL);
-    }
-    bell.ring();
-    EXPECT_THROW(group->synchronize(), CommError);
-    group->rebuild();
-    EXPECT_EQ(group->get_world_size(), 1);
-    EXPECT_TRUE(group->is_main_process());
-    EXPECT_EQ(group->all_gather("x").size(), 1U);
-    group->rebuild();
-    EXPECT_EQ(group->generation(), 2);
-    EXPECT_EQ(group->broadcast(std::string(10'000, 'y'), 0).as_string().size(), 10'000U);
-    return "";
-  };
-  const auto results = run_processes(2, body);
-  EXPECT_EQ(results[1].status, 0) << results[1].said;
-}
-
-TEST(Rebuild, TakesAFreshProcessInPlaceOfALostOne) {
-  // The last process plays the one that is started in place of rank 1.
-  Bell bell;
-  const auto body = [&bell](const ConnectOptions& options) -> std::string {
-    ConnectOptions own = options;
-    own.world_size = own.local_size = 3;
-    if (options.rank == 3) {
-      own.rank = own.local_rank = 1;
-      own.generation = 1;
-    }
-    auto group = connect_group(own);
-    if (options.rank != 3) {
-      if (options.rank == 1) {
-        bell.wait_for(2);
-        kill(getpid(), SIGKILL);
-      }
-      bell.ring();
-      EXPECT_THROW(group->synchronize(), CommError);
-      group->rebuild();
-    }
-    EXPECT_EQ(group->generation(), 1);
-    const List all = group->all_gather(options.rank);
-    EXPECT_EQ(all.at(1).as_int(), 3);
-    EXPECT_EQ(all.size(), 3U);
-    return "";
-  };
-  const auto results = run_processes(4, body);
-  for (int rank : {0, 2, 3})
-    EXPECT_EQ(results[static_cast<std::size_t>(rank)].status, 0) << results[static_cast<std::size_t>(rank)].said;
 }
 
 }  // namespace

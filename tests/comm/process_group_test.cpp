@@ -6,6 +6,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
@@ -202,7 +203,7 @@ TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
 TEST(ProcessGroup, AValueThatCannotBeSentIsAnErrorOnEveryRankAndBreaksNothing) {
   expect_ranks(3, [](Group& group) {
     Value value = group.get_rank() == 1 ? Value(at::zeros({2, 2}).to_sparse()) : Value(1);
-    const auto refused = [&](const std::string& name, const auto& call) {
+    const auto refused = [&](const std::string& name, const auto& call, const std::string& reason = "only dense tensors") {
       try {
         call();
         ADD_FAILURE() << name << ": no error";
@@ -211,12 +212,16 @@ TEST(ProcessGroup, AValueThatCannotBeSentIsAnErrorOnEveryRankAndBreaksNothing) {
       } catch (const FormatError& error) {
         ADD_FAILURE() << "the reason is taken for a message: " << error.what();
       } catch (const Error& error) {
-        EXPECT_NE(std::string(error.what()).find("rank 1, " + name + ": only dense tensors"), std::string::npos) << error.what();
+        EXPECT_NE(std::string(error.what()).find("rank 1, " + name + ": " + reason), std::string::npos) << error.what();
       }
     };
     refused("all_gather", [&] { group.all_gather(value); });
     refused("gather", [&] { group.gather(value, 2); });
     refused("broadcast", [&] { group.broadcast(value, 1); });
+    for (const Value& unusable : {Value("fast"), Value(at::ones({3})), Value()}) {
+      const Dict numbers{{"loss", 1.0}, {"speed", group.get_rank() == 1 ? unusable : Value(2)}};
+      refused("reduce_dict", [&] { group.reduce_dict(numbers); }, "\"speed\" is no number: ");
+    }
     EXPECT_EQ(group.all_gather(5).size(), 3U);
     EXPECT_THROW(group.gather(1, 3), CommError);
     EXPECT_THROW(group.broadcast(1, -1), CommError);

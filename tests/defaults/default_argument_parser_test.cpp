@@ -29,11 +29,19 @@ TEST(DefaultArgumentParser, HasDetectron2sOptionsAndDefaults) {
   EXPECT_EQ(none.dist_url, "auto");
   EXPECT_EQ(none.max_restarts, 0);
   EXPECT_EQ(none.dist_timeout, 1800);
+  EXPECT_FALSE(none.check_order);
   EXPECT_TRUE(none.overrides.empty());
-  const DefaultArguments all =
-      parsed({"--config-file",  "a.yaml", "--resume",         "--eval-only",     "--num-gpus",     "8", "--num-machines", "2",
-              "--machine-rank", "1",      "--dist-url",       "tcp://host:1234", "--max-restarts", "3", "--dist-timeout", "2.5",
-              "SOLVER.BASE_LR", "-0.5",   "MODEL.PIXEL_MEAN", "[1.0, 2.0]"});
+  const DefaultArguments all = parsed({"--config-file",  "a.yaml",
+                                       "--resume",       "--eval-only",
+                                       "--num-gpus",     "8",
+                                       "--num-machines", "2",
+                                       "--machine-rank", "1",
+                                       "--dist-url",     "tcp://host:1234",
+                                       "--max-restarts", "3",
+                                       "--dist-timeout", "2.5",
+                                       "--check-order",  "SOLVER.BASE_LR",
+                                       "-0.5",           "MODEL.PIXEL_MEAN",
+                                       "[1.0, 2.0]"});
   EXPECT_EQ(all.config_file, "a.yaml");
   EXPECT_TRUE(all.resume);
   EXPECT_TRUE(all.eval_only);
@@ -43,6 +51,7 @@ TEST(DefaultArgumentParser, HasDetectron2sOptionsAndDefaults) {
   EXPECT_EQ(all.dist_url, "tcp://host:1234");
   EXPECT_EQ(all.max_restarts, 3);
   EXPECT_EQ(all.dist_timeout, 2.5);
+  EXPECT_TRUE(all.check_order);
   EXPECT_EQ(all.overrides, (std::vector<std::string>{"SOLVER.BASE_LR", "-0.5", "MODEL.PIXEL_MEAN", "[1.0, 2.0]"}));
 }
 

@@ -114,6 +114,18 @@ TEST(StartedByOthers, ARankOfAnotherRunIsToldSo) {
   EXPECT_EQ(second->finish().status, 0) << second->out();
 }
 
+TEST(StartedByOthers, CheckOrderTellsTheCallsBefore) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  const std::vector<std::string> words = {"--check-order", "1", "--url", url, "disagree"};
+  const auto second = start_by_mpirun(program, 1, words), first = start_by_mpirun(program, 0, words);
+  for (RunningProcess* each : {first.get(), second.get()}) {
+    const std::string out = each->finish().out;
+    EXPECT_TRUE(contains(out, "the ranks made different calls: rank 0 called synchronize")) << out;
+    EXPECT_TRUE(contains(out, "; before that this rank called connect (for 2 ranks), all_gather")) << out;
+  }
+}
+
 TEST(StartedByOthers, OneThatKillsRankZeroNamesItThoughItKeptTheStore) {
   const Program program;
   const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
@@ -199,6 +211,16 @@ TEST(Meeting, AnAddressThatCannotBeReachedIsShownWithinTheTimeLimit) {
   const ProcessResult result = program.run({"--timeout", "500", "exchange", program.file}, variables);
   EXPECT_EQ(result.status, 1);
   EXPECT_TRUE(contains(result.out, "nothing can be reached at " + closed)) << result.out;
+}
+
+TEST(Meeting, AMachineThatWaitedInVainForAFileLeavesNone) {
+  const Program program;
+  const std::string meet = program.folder / "meet";
+  const ProcessResult result = program.run(
+      {"--machines", "2", "--machine-rank", "1", "--timeout", "300", "--url", "file://" + meet, "exchange", program.file});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "machine 0 did not make the file \"" + meet + "\" within 0.3 s")) << result.out;
+  EXPECT_FALSE(std::filesystem::exists(meet)) << "machine 0, come later, is refused";
 }
 
 TEST(Meeting, AMachineThatDoesNotComeIsNamedWithinTheTimeLimit) {

@@ -246,6 +246,16 @@ TEST(Launch, RanksShareTheCoresUnlessTheUserSaysHowMany) {
   EXPECT_EQ(notes(told.file), expected(share + 1));
 }
 
+TEST(Launch, CheckOrderTellsTheCallsBefore) {
+  for (const bool checks : {true, false}) {
+    const Program program;
+    const ProcessResult result = program.run({"--processes", "2", "--check-order", checks ? "1" : "0", "disagree"});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_TRUE(contains(result.out, "the ranks made different calls: rank 0 called synchronize")) << result.out;
+    EXPECT_EQ(contains(result.out, "; before that this rank called connect (for 2 ranks), all_gather"), checks) << result.out;
+  }
+}
+
 TEST(Launch, RanksThatDisagreeAreNamed) {
   const Program program;
   const ProcessResult result = program.run({"--processes", "3", "agree"});

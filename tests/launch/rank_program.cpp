@@ -181,6 +181,11 @@ int act(const std::shared_ptr<Group>& group) {
     return exchange(*group);
   }
   if (action == "polite") return polite(*group);
+  if (action == "disagree") {
+    if (group->get_rank() == 0) group->synchronize();
+    group->gather(1);
+    return 0;
+  }
   if (action == "rebuilds") {  // and fails in the first start
     if (group->generation() > 0) return exchange(*group);
     group->rebuild();
@@ -235,6 +240,7 @@ int main(int argc, char** argv) {
   options.num_machines = number("--machines", 1);
   options.machine_rank = number("--machine-rank", 0);
   options.max_restarts = number("--restarts", 0);
+  options.check_order = number("--check-order", 0) != 0;
   options.timeout = std::chrono::milliseconds(number("--timeout", 30000));
   options.grace_time = std::chrono::milliseconds(number("--grace", 20000));
   if (given.contains("--url")) options.dist_url = given["--url"];

@@ -17,10 +17,12 @@ inline std::filesystem::path reference_folder() {
   return folder && *folder ? folder : treadle::source_folder() + "/tests/reference";
 }
 
-/// The cases of one family, in the order of the file.
+/// The cases of one family, in the order of the file. A file without any is an Error: a test that looks at nothing must not pass.
 inline nlohmann::ordered_json reference_cases(const std::string& family) {
   std::filesystem::path path = reference_folder() / (family + ".json");
   std::ifstream file(path);
   if (!file) throw treadle::Error("cannot open " + path.string());
-  return nlohmann::ordered_json::parse(file)["cases"];
+  nlohmann::ordered_json cases = nlohmann::ordered_json::parse(file).value("cases", nlohmann::ordered_json());
+  if (!cases.is_array() || cases.empty()) throw treadle::Error(path.string() + " has no cases");
+  return cases;
 }

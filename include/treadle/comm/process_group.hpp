@@ -55,8 +55,11 @@ void validate(const ConnectOptions& options);
 /// - each takes at most `timeout` (and a second to find out who is missing). A CommError names the operation, the ranks that did
 ///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once when they wait for this one, and
 ///   within a second when they wait for others.
+/// - what makes connections (this function, `make_subgroup`, `make_gradient_reducer`, `rebuild`) names lost ranks too, and may
+///   learn of them only when `timeout` is over.
 /// - ranks that make different calls all get a CommError that says who called what, and the group is broken.
-/// - a value that cannot be sent (a sparse tensor) is an Error on every rank and leaves the group as it was.
+/// - a value that cannot be sent (a sparse tensor, or what is no number in `reduce_dict`) is an Error on every rank and leaves
+/// the group as it was.
 /// - tensors arrive contiguous on the CPU; they share no memory, and need no gradient.
 ///
 /// Throws CommError: the store cannot be reached (the message shows its address), a rank is missing (it is named), or ranks were

@@ -23,12 +23,14 @@ struct DefaultArguments {
   std::string dist_url = "auto";         ///< where the processes meet: see LaunchOptions::dist_url
   int max_restarts = 0;                  ///< how often all start again after one has failed
   double dist_timeout = 1800;            ///< seconds that anything among processes may take
+  bool check_order = false;              ///< for debugging: see LaunchOptions::check_order
   std::vector<std::string> overrides{};  ///< KEY VALUE KEY VALUE …
 };
 
 /// Detectron2's parser for a program's own main: --config-file, --resume, --eval-only, --num-gpus (or --num-processes),
-/// --num-machines, --machine-rank, --dist-url, with --max-restarts and --dist-timeout, and behind them overrides. `arguments` is
-/// filled by parsing and must outlive the parser. Add options of your own to what is returned (a CLI11 `CLI::App`):
+/// --num-machines, --machine-rank, --dist-url, with --max-restarts, --dist-timeout and --check-order, and behind them overrides.
+/// `arguments` is filled by parsing and must outlive the parser. Add options of your own to what is returned (a CLI11
+/// `CLI::App`):
 ///
 ///     DefaultArguments arguments;
 ///     auto parser = default_argument_parser(arguments);

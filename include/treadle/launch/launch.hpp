@@ -25,6 +25,9 @@ struct LaunchOptions {
   /// What the processes that are told to stop get before they are killed. At least 0.
   std::chrono::milliseconds grace_time = std::chrono::seconds(10);
   int max_restarts = 0;  ///< how often all processes are started again after one has failed, at least 0
+  /// For debugging a program whose ranks call different things: every call waits for the others at once, and the error tells the
+  /// calls before (ConnectOptions::check_order).
+  bool check_order = false;
   /// Holds `rank_N.out`, what rank N writes to stdout and stderr, for every rank of this machine but rank 0, which writes to the
   /// terminal. Made when it is missing; empty for a folder that goes away with the run.
   std::filesystem::path log_folder{};
