@@ -46,7 +46,7 @@ help:
 	@echo 'make docs     check the links and file names in the documentation'
 	@echo 'make clean    remove build/ and output/; what setup installed stays'
 	@echo
-	@echo 'JOBS=2 sets how many compilers run at once, TORCH_PREFIX=DIR takes the LibTorch 2.x in DIR.'
+	@echo 'JOBS=2 sets how many compilers run at once, TORCH_PREFIX=DIR takes the LibTorch 2.x in DIR; TREADLE_WERROR=ON stops at warnings.'
 
 setup:
 	@tools/setup.sh
