@@ -65,7 +65,8 @@ Task training(Group& group, int layers, std::int64_t features, std::int64_t batc
                                              [](auto& net, const Batch& data) -> LossDict {
                                                return {{"loss", net->forward(data.tensor("x")).square().mean()}};
                                              }),
-                                  std::shared_ptr<Group>(std::shared_ptr<Group>(), &group));
+                                  std::shared_ptr<Group>(std::shared_ptr<Group>(), &group),
+                                  {.gradients = {.gradient_as_bucket_view = true}});  // as DefaultTrainer has it
   parts->optimizer = std::make_unique<Sgd>(parts->model->parameters(), SgdOptions{.lr = 1e-3, .momentum = 0.9});
   parts->x = at::rand({batch, features});
   return [parts, &group, exchange] {

@@ -250,7 +250,7 @@ class C10dReducer final : public GradientReducer {
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(reversed, {first_cap, cap}, {}, indices));
     reducer_ = construct_reducer<FixedReducer>(tensors, std::move(buckets), group_, std::vector<bool>(tensors.size(), false),
                                                static_cast<std::int64_t>(cap), options.find_unused_parameters,
-                                               /*gradient_as_bucket_view=*/std::getenv("VIEW") != nullptr, std::move(names),
+                                               options.gradient_as_bucket_view, std::move(names),
                                                static_cast<std::int64_t>(first_cap));
     if (options.hook) {
       reducer_->register_comm_hook(std::make_unique<HookAdapter>(group_, options.hook));

@@ -51,16 +51,18 @@ TEST_F(DistributedKeys, ReachTheModel) {
     const DistributedOptions& options = dynamic_cast<DistributedModel&>(trainer.model()).options();
     EXPECT_EQ(options.gradients.compression, GradientCompression::none);
     EXPECT_FALSE(options.broadcast_buffers);
+    EXPECT_TRUE(options.gradients.gradient_as_bucket_view);
   });
   train(2, "keys",
         {"TREADLE.DISTRIBUTED.GRADIENT_COMPRESSION", "bf16", "TREADLE.DISTRIBUTED.FIND_UNUSED_PARAMETERS", "True",
-         "TREADLE.DISTRIBUTED.BROADCAST_BUFFERS", "True", "TREADLE.DISTRIBUTED.BUCKET_CAP_MB", "0.5",
+         "TREADLE.DISTRIBUTED.GRADIENT_AS_BUCKET_VIEW", "False", "TREADLE.DISTRIBUTED.BROADCAST_BUFFERS", "True", "TREADLE.DISTRIBUTED.BUCKET_CAP_MB", "0.5",
          "TREADLE.DISTRIBUTED.FIRST_BUCKET_CAP_MB", "0.25"},
         [](DefaultTrainer& trainer) {
           const DistributedOptions& options = dynamic_cast<DistributedModel&>(trainer.model()).options();
           EXPECT_EQ(options.gradients.compression, GradientCompression::bfloat16);
           EXPECT_TRUE(options.gradients.find_unused_parameters);
           EXPECT_TRUE(options.broadcast_buffers);
+          EXPECT_FALSE(options.gradients.gradient_as_bucket_view);
           EXPECT_EQ(options.gradients.bucket_cap_mb, 0.5);
           EXPECT_EQ(options.gradients.first_bucket_cap_mb, 0.25);
         });

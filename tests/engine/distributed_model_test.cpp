@@ -2,8 +2,10 @@
 
 #include <treadle/base/errors.hpp>
 #include <treadle/engine/distributed_model.hpp>
+#include <treadle/solver/optimizer_state.hpp>
 
 #include <gtest/gtest.h>
+#include <torch/optim/sgd.h>
 
 #include <cmath>
 #include <string>
@@ -77,6 +79,28 @@ TEST(DistributedModel, SharedParametersAreReducedOnceAndFrozenOnesNotAtAll) {
       const at::Tensor wanted = expected.at("first.weight").as_tensor();
       EXPECT_LE((net->first->weight.grad() - wanted).abs().max().item<double>(), 1e-6 * wanted.abs().max().item<double>());
       EXPECT_FALSE(net->extra.grad().defined());
+    }
+  });
+}
+
+TEST(DistributedModel, GradientsMayLieInTheMemoryTheyTravelIn) {
+  expect_ranks(3, [](Group& group) {
+    for (const bool view : {false, true}) {
+      auto net = std::make_shared<Net>();
+      fill(*net, 1);
+      DistributedModel model(model_of(net), borrow(group), {.gradients = {.gradient_as_bucket_view = view}});
+      torch::optim::SGD sgd(net->parameters(), 0.0);
+      for (int step = 0; step < 3; ++step) {
+        zero_grad(sgd);
+        // Two backward passes make one step: what the first one left on this rank is part of the sum.
+        for (const bool last : {false, true}) {
+          model.set_gradient_sync(last);
+          model.backward(sum(model.losses(shard(3 * step + group.get_rank()))) / 2);
+        }
+        expect_gradients(*net, gradients_alone(shard(3 * step, 3)), 1e-6);
+      }
+      const auto memory = [&](const at::Tensor& parameter) { return parameter.grad().storage().unsafeGetStorageImpl(); };
+      EXPECT_EQ(memory(net->first->weight) == memory(net->first->bias), view);
     }
   });
 }

@@ -3,6 +3,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/models/sync_batch_norm.hpp>
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
@@ -42,6 +43,7 @@ TEST(SyncBatchNorm, IsBatchNormOfTheWholeBatch) {
       EXPECT_LE((sync(whole(9)) - alone(whole(9))).abs().max().item<double>(), 1e-5);
     });
   }
+  at::set_num_threads(1);  // or LibTorch starts some, and later tests fork ranks from this process
   SyncBatchNorm single(torch::nn::BatchNorm2dOptions(4), make_single_process_group());
   torch::nn::BatchNorm2d plain(4);
   EXPECT_TRUE(single(numbers({3, 4, 2, 2}, 0)).equal(plain(numbers({3, 4, 2, 2}, 0))));

@@ -41,6 +41,10 @@ struct GradientOptions {
   double first_bucket_cap_mb = 1;  ///< of the first ones to be ready, which are those of the last parameters; above 0
   /// Parameters may stay without a gradient on some ranks, or all. Walks through the graph of every step.
   bool find_unused_parameters = false;
+  /// Reduced gradients are views of the memory they travel in, which saves a copy of them all and its memory. The next backward
+  /// pass writes there: clone what is to outlive it. LibTorch's `Optimizer::zero_grad` refuses such gradients;
+  /// `treadle::zero_grad`, which trainers call, does not.
+  bool gradient_as_bucket_view = false;
   GradientCompression compression = GradientCompression::none;
   GradientHook hook{};  ///< in place of `compression`, which must be `none` then
 };
