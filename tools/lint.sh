@@ -2,7 +2,7 @@
 # lint.sh check|format [FILE…]: checks (or puts right) the project's C++ files, or only those named.
 #
 # check: 1. clang-format, 2. every public header compiles alone with warnings as errors, 3. clang-tidy, with clang's warnings as
-# errors, on what is not a test. The tools come from PyPI into .venv-lint, in the versions below, so that the verdict is the same
+# errors, on what is not a test, 4. the breaks of tests/mutants still find the code that they break. The tools come from PyPI into .venv-lint, in the versions below, so that the verdict is the same
 # everywhere. A FILE that is a header is checked in 1 and 2.
 #
 #   CHANGED=1     only the files that differ from the last commit (CHANGED=REF: from the commit REF) and the new ones
@@ -105,5 +105,6 @@ if [[ " ${files[*]}" == *" include/"* ]]; then
   check_headers || status=1
 fi
 check_tidy "${files[@]}" || status=1
+python3 tools/mutants.py --check || status=1
 ((status)) && fail "failed"
 echo "lint: clean"

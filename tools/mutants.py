@@ -2,6 +2,7 @@
 """Breaks the code on purpose and sees whether a test notices.
 
     tools/mutants.py [-j JOBS] [--only WORDS] [ROOM …]        or: make mutants ROOM="comm launch"
+    tools/mutants.py --check                                  only whether the tables fit the code, in a second
 
 The breaks of a room stand in tests/mutants/ROOM.toml, with no ROOM all of them are tried. Each is made in a private copy of
 the working tree, build/mutants, alone; its test is built and run, and the file is put back. One line says what became of it:
@@ -58,6 +59,19 @@ def read_table(room):
             sys.exit(f"{room}.toml: \"{entry.get('what', '?')}\" has unknown keys {sorted(set(entry) - KEYS)}"
                      f" or lacks {sorted(NEEDED - set(entry))}")
     return entries
+
+
+def check_tables(rooms):
+    """Says which texts do not stand in their file exactly once, so that a break would be STALE; how many those are."""
+    stale = 0
+    for room in rooms:
+        for entry in read_table(room):
+            file = ROOT / entry["file"]
+            count = file.read_text().count(entry["find"]) if file.is_file() else 0
+            if count != 1:
+                print(f"tests/mutants/{room}.toml: \"{entry['what']}\": the text to find stands {count} times in {entry['file']}")
+                stale += 1
+    return stale
 
 
 def copy_tree():
@@ -165,11 +179,15 @@ def main():
     parser = argparse.ArgumentParser(description="break the code on purpose and see whether a test notices")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="compilers at once")
     parser.add_argument("--only", default="", metavar="WORDS", help="breaks whose description holds these words")
+    parser.add_argument("--check", action="store_true", help="only look whether every text to find stands in its file once")
     parser.add_argument("rooms", nargs="*", metavar="ROOM", help="tables in tests/mutants; all when none is given")
     arguments = parser.parse_args()
     known = sorted(path.stem for path in TABLES.glob("*.toml"))
     if unknown := set(arguments.rooms) - set(known):
         parser.error(f"no table for {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+
+    if arguments.check:
+        return 1 if check_tables(arguments.rooms or known) else 0
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     copy_tree()

@@ -124,6 +124,7 @@ TEST(Distributed, SigtermSavesOnceToo) {
 // One trains and one evaluates, as two ranks that something else has started.
 TEST(Distributed, CheckOrderTellsTheCallsBefore) {
   const Trained run;
+  ASSERT_EQ(run.run({"SOLVER.MAX_ITER", "10"}).status, 0);
   const std::string url = free_url();
   const auto start = [&](int rank, const std::string& what) {
     std::map<std::string, std::string> variables = run.environment();
@@ -132,8 +133,17 @@ TEST(Distributed, CheckOrderTellsTheCallsBefore) {
                       {"OMPI_COMM_WORLD_LOCAL_RANK", std::to_string(rank)},
                       {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
                       {"PMIX_NAMESPACE", "7"}});
-    const std::vector<std::string> words = {Command::program(), what, "--config-file", run.command.config, "--check-order",
-                                            "--dist-url",       url};
+    const std::vector<std::string> words = {Command::program(),
+                                            what,
+                                            "--config-file",
+                                            run.command.config,
+                                            "--check-order",
+                                            "--dist-url",
+                                            url,
+                                            "MODEL.WEIGHTS",
+                                            run.command.output + "/model_final.pth",
+                                            "OUTPUT_DIR",
+                                            run.command.folder / "other"};
     return std::make_unique<RunningProcess>(words, variables);
   };
   const auto second = start(1, "evaluate"), first = start(0, "train");
