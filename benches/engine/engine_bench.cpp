@@ -161,8 +161,8 @@ struct Engine {
     trainer.add_hook<hooks::LRScheduler>(optimizer, schedule);
     trainer.add_hook<hooks::PeriodicCheckpointer>(checkpointer, hooks::PeriodicCheckpointerOptions{.period = 1'000'000'000});
     trainer.add_hook<hooks::EvalHook>([] { return Dict{{"accuracy", 1.0}}; }, hooks::EvalHookOptions{.period = 1'000'000'000});
-    trainer.add_hook<hooks::BestCheckpointer>(
-        checkpointer, hooks::BestCheckpointerOptions{.period = 1'000'000'000, .metric = "accuracy"});
+    trainer.add_hook<hooks::BestCheckpointer>(checkpointer,
+                                              hooks::BestCheckpointerOptions{.period = 1'000'000'000, .metric = "accuracy"});
     std::vector<hooks::PeriodicWriter::NamedWriter> writers;
     writers.emplace_back("metrics.json",
                          std::make_unique<JSONWriter>(JSONWriterOptions{.file = folder + "/metrics.json",

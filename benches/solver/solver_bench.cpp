@@ -143,16 +143,16 @@ void compare_optimizers(Size size) {
   for (bool fused : {false, true}) {
     std::string suffix = fused ? ", fused" : "";
     for (const double weight_decay : {0.0, 1e-4}) {
-      compare(
-          (weight_decay > 0 ? "SGD with momentum and weight decay" : "SGD with momentum") + suffix,
-          [&](const Tensors& p) {
-            return std::make_unique<treadle::Sgd>(p, SgdOptions{.momentum = 0.9, .weight_decay = weight_decay, .fused = fused});
-          },
-          [&](const Tensors& p) {
-            return std::make_unique<torch::optim::SGD>(
-                p, torch::optim::SGDOptions(1e-3).momentum(0.9).weight_decay(weight_decay));
-          },
-          size, fused ? 0 : size.sgd);
+      compare((weight_decay > 0 ? "SGD with momentum and weight decay" : "SGD with momentum") + suffix,
+              [&](const Tensors& p) {
+                return std::make_unique<treadle::Sgd>(p,
+                                                      SgdOptions{.momentum = 0.9, .weight_decay = weight_decay, .fused = fused});
+              },
+              [&](const Tensors& p) {
+                return std::make_unique<torch::optim::SGD>(
+                    p, torch::optim::SGDOptions(1e-3).momentum(0.9).weight_decay(weight_decay));
+              },
+              size, fused ? 0 : size.sgd);
     }
     compare(
         "AdamW" + suffix,

@@ -248,10 +248,9 @@ class C10dReducer final : public GradientReducer {
     const auto cap = static_cast<std::size_t>(options.bucket_cap_mb * kMebibyte);
     const auto first_cap = static_cast<std::size_t>(options.first_bucket_cap_mb * kMebibyte);
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(reversed, {first_cap, cap}, {}, indices));
-    reducer_ = construct_reducer<FixedReducer>(tensors, std::move(buckets), group_, std::vector<bool>(tensors.size(), false),
-                                               static_cast<std::int64_t>(cap), options.find_unused_parameters,
-                                               options.gradient_as_bucket_view, std::move(names),
-                                               static_cast<std::int64_t>(first_cap));
+    reducer_ = construct_reducer<FixedReducer>(
+        tensors, std::move(buckets), group_, std::vector<bool>(tensors.size(), false), static_cast<std::int64_t>(cap),
+        options.find_unused_parameters, options.gradient_as_bucket_view, std::move(names), static_cast<std::int64_t>(first_cap));
     if (options.hook) {
       reducer_->register_comm_hook(std::make_unique<HookAdapter>(group_, options.hook));
     } else if (options.compression == GradientCompression::bfloat16) {

@@ -189,11 +189,11 @@ std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::strin
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
   writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
                                   .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));
-  writers.emplace_back("metrics.json", std::make_unique<JSONWriter>(JSONWriterOptions{.file = output_dir + "/metrics.json",
-                                                                                      .latest_only = {"lr", "eta_seconds"},
-                                                                                      .max_delay = kMaxDelay}));
-  writers.emplace_back("TensorBoard", std::make_unique<TensorBoardWriter>(
-                                          TensorBoardWriterOptions{.folder = output_dir, .max_delay = kMaxDelay}));
+  writers.emplace_back("metrics.json",
+                       std::make_unique<JSONWriter>(JSONWriterOptions{
+                           .file = output_dir + "/metrics.json", .latest_only = {"lr", "eta_seconds"}, .max_delay = kMaxDelay}));
+  writers.emplace_back(
+      "TensorBoard", std::make_unique<TensorBoardWriter>(TensorBoardWriterOptions{.folder = output_dir, .max_delay = kMaxDelay}));
   return writers;
 }
 

@@ -65,7 +65,9 @@ void validate(const TensorBoardWriterOptions& options) {
 
 struct TensorBoardWriter::Impl {
   explicit Impl(TensorBoardWriterOptions given)
-      : options((validate(given), std::move(given))), file(new_file(options.folder, now()), options.max_delay), cursor(options.window, {}) {
+      : options((validate(given), std::move(given))),
+        file(new_file(options.folder, now()), options.max_delay),
+        cursor(options.window, {}) {
     std::string records = version_record(now());
     if (!options.hparams.empty()) records += hparams_records(now(), options);
     file.append(records);

@@ -55,8 +55,8 @@ TEST_F(DistributedKeys, ReachTheModel) {
   });
   train(2, "keys",
         {"TREADLE.DISTRIBUTED.GRADIENT_COMPRESSION", "bf16", "TREADLE.DISTRIBUTED.FIND_UNUSED_PARAMETERS", "True",
-         "TREADLE.DISTRIBUTED.GRADIENT_AS_BUCKET_VIEW", "False", "TREADLE.DISTRIBUTED.BROADCAST_BUFFERS", "True", "TREADLE.DISTRIBUTED.BUCKET_CAP_MB", "0.5",
-         "TREADLE.DISTRIBUTED.FIRST_BUCKET_CAP_MB", "0.25"},
+         "TREADLE.DISTRIBUTED.GRADIENT_AS_BUCKET_VIEW", "False", "TREADLE.DISTRIBUTED.BROADCAST_BUFFERS", "True",
+         "TREADLE.DISTRIBUTED.BUCKET_CAP_MB", "0.5", "TREADLE.DISTRIBUTED.FIRST_BUCKET_CAP_MB", "0.25"},
         [](DefaultTrainer& trainer) {
           const DistributedOptions& options = dynamic_cast<DistributedModel&>(trainer.model()).options();
           EXPECT_EQ(options.gradients.compression, GradientCompression::bfloat16);
