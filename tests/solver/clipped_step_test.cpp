@@ -320,6 +320,7 @@ TEST(ClipFactor, HasTheBitsOfAtensOperations) {
     }
   }
   EXPECT_NEAR(clip_factor(1, at::full({}, 3.0, at::kDouble)), 1 / 3.000001, 1e-15);
+  EXPECT_EQ(clip_factor(1, at::full({}, 0.5, at::kDouble)), 1);
 }
 
 #if defined(__linux__)

@@ -140,6 +140,10 @@ TEST(Sgd, TakesTensorsOfAnyLayout) {
   }
 }
 
+TEST(Sgd, ThePlainPathKnowsEveryOption) {
+  for (const SgdOptions& options : kSgdOptions) expect_sgd_equals_torch(options, with_gaps, as_is);
+}
+
 TEST(Sgd, LeavesMemoryBetweenStridedElementsAlone) {
   at::Tensor wide = at::ones({4, 2});
   at::Tensor param = wide.select(1, 0).detach().set_requires_grad(true);
