@@ -63,8 +63,14 @@ void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
     checkpointer_.poll();
     forget_oldest();
   }
-  if ((iteration + 1) % options_.period == 0) save(periodic_name(options_.file_prefix, iteration), iteration, options_.async);
-  if (iteration + 1 >= trainer.max_iter()) save(options_.file_prefix + "_final", iteration, false);
+  const bool is_last = iteration + 1 >= trainer.max_iter();
+  const std::string final_name = options_.file_prefix + "_final";
+  // The final one comes first: a run that is killed between the two has no step left in which it could be made.
+  if (is_last) save(final_name, iteration, false);
+  if ((iteration + 1) % options_.period != 0) return;
+  const bool has_final = is_last && !checkpointer_.saved().empty() && checkpointer_.saved().back() == final_name;
+  save(periodic_name(options_.file_prefix, iteration), iteration, options_.async && !is_last);
+  if (has_final && checkpointer_.saved().back() != final_name) checkpointer_.tag_last_checkpoint(final_name + ".pth");
 }
 
 void PeriodicCheckpointer::after_train(TrainerBase& trainer) {

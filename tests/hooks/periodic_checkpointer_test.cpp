@@ -76,6 +76,50 @@ TEST_F(PeriodicCheckpointerTest, SavesEveryPeriodAndTheEnd) {
   EXPECT_EQ(iteration_in("model_final.pth"), 9);
 }
 
+/// Makes no file of iteration 3, as if the process had been killed in front of it.
+struct FilesUntilIteration3 final : ForwardingFileSystem {
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    if (path.filename().string().find("0000003") != std::string::npos) throw IoError("create", path, EIO);
+    return ForwardingFileSystem::create(path);
+  }
+};
+
+TEST_F(PeriodicCheckpointerTest, ARunThatEndsBetweenItsLastTwoSavesHasTheFinalOne) {
+  checkpointer = std::make_unique<Checkpointer>(*model, folder,
+                                                CheckpointerOptions{.file_system = std::make_shared<FilesUntilIteration3>()});
+  checkpointer->add_checkpointable("trainer", trainer);
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2});
+  EXPECT_THROW(trainer.train(0, 4), IoError);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_final.pth"}));
+  EXPECT_EQ(last(), "model_final.pth");
+  EXPECT_EQ(iteration_in("model_final.pth"), 3);
+}
+
+/// Has no room for the final one.
+struct NoFinalFile final : ForwardingFileSystem {
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    if (path.filename().string().find("final") != std::string::npos) throw IoError("create", path, ENOSPC);
+    return ForwardingFileSystem::create(path);
+  }
+};
+
+TEST_F(PeriodicCheckpointerTest, AFinalOneThatFailedLeavesTheNewestToResumeFrom) {
+  checkpointer = std::make_unique<Checkpointer>(
+      *model, folder, CheckpointerOptions{.file_system = std::make_shared<NoFinalFile>(), .ignore_save_errors = true});
+  const LogCapture quiet([](LogLevel, std::string_view) {});
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2});
+  trainer.train(0, 4);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000003.pth"}));
+  EXPECT_EQ(last(), "model_0000003.pth");
+}
+
+TEST_F(PeriodicCheckpointerTest, ALastIterationThatIsDueEndsWithTheFinalOne) {
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .async = true});
+  trainer.train(0, 4);
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000003.pth", "model_final.pth"}));
+  EXPECT_EQ(last(), "model_final.pth");
+}
+
 TEST_F(PeriodicCheckpointerTest, KeepsTheNewestAndTheEnd) {
   trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
   trainer.train(0, 10);
