@@ -1,5 +1,7 @@
 """One rank of the Python side of bench_start, started by torchrun: a step of DistributedDataParallel on 4 images."""
 
+import os
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -20,3 +22,4 @@ optimizer.step()
 if dist.get_rank() == 0:
     print("iter: 0 ", loss.item(), flush=True)
 dist.barrier()
+os._exit(0)  # Gloo's threads do not always survive an interpreter that shuts down

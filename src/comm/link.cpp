@@ -4,6 +4,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <stdexcept>
@@ -15,6 +16,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kBetweenLooks{1};
+/// About what it takes to fall asleep and to be woken: a short message comes sooner.
+constexpr std::chrono::microseconds kAwake{100};
 
 std::shared_ptr<gloo::transport::Device> find_device(const std::string& address) {
   if (!address.empty()) return c10d::ProcessGroupGloo::createDeviceForHostname(address);
@@ -57,7 +60,8 @@ class CollectiveTransfer final : public Link::Transfer {
     });
   }
   void wait(const std::function<void()>& look) override {
-    const auto deadline = Clock::now() + timeout_;
+    const auto start = Clock::now(), deadline = start + timeout_;
+    while (!*done_ && Clock::now() - start < kAwake) std::this_thread::yield();
     const auto ended = [this] { return *done_ || wake_up_->closed; };
     std::unique_lock lock(wake_up_->mutex);
     while (!wake_up_->changed.wait_until(lock, std::min(deadline, Clock::now() + kBetweenLooks), ended)) {
@@ -75,7 +79,7 @@ class CollectiveTransfer final : public Link::Transfer {
  private:
   c10::intrusive_ptr<c10d::Work> work_;  // keeps the tensors
   std::shared_ptr<WakeUp> wake_up_;
-  std::shared_ptr<bool> done_ = std::make_shared<bool>(false);  // guarded by the mutex of wake_up_
+  std::shared_ptr<std::atomic<bool>> done_ = std::make_shared<std::atomic<bool>>(false);  // set under the mutex of wake_up_
   std::chrono::milliseconds timeout_;
 };
 

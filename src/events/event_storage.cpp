@@ -75,10 +75,13 @@ ScalarId EventStorage::scalar(std::string_view name, bool smoothing_hint) {
   return ScalarId(index);
 }
 
+/// A loop records the same names in the same order: one comparison then takes the place of the hash table. No slot has the index
+/// that this gives before the first slot is there.
+std::uint32_t EventStorage::guess() const noexcept { return last_ < slots_.size() ? slots_[last_]->next : 0; }
+
 std::uint32_t EventStorage::find_or_add(std::string_view full_name, bool smoothing_hint) {
-  // A loop records the same names in the same order: one comparison then takes the place of the hash table.
-  const std::uint32_t guess = last_ < slots_.size() ? slots_[last_]->next : 0;
-  if (guess < slots_.size() && slots_[guess]->name == full_name) return last_ = guess;
+  const std::uint32_t guessed = guess();
+  if (guessed < slots_.size() && slots_[guessed]->name == full_name) return last_ = guessed;
   const auto found = index_.find(full_name);
   const std::uint32_t index = found != index_.end() ? found->second : add_slot(full_name, smoothing_hint);
   slots_[last_]->next = index;
@@ -93,14 +96,20 @@ std::uint32_t EventStorage::add_slot(std::string_view full_name, bool smoothing_
   return index;
 }
 
-void EventStorage::put(ScalarId id, double value, std::int64_t iteration) {
-  HistoryBuffer& history = slots_[id.index_]->history;
-  if (history.count() == 0) order_.push_back(id.index_);
+void EventStorage::record(std::uint32_t index, double value, std::int64_t iteration) {
+  HistoryBuffer& history = slots_[index]->history;
+  if (history.count() == 0) order_.push_back(index);
   history.update(value, iteration);
 }
 
+void EventStorage::put(ScalarId id, double value, std::int64_t iteration) { record(id.index_, value, iteration); }
+
 void EventStorage::put_scalar(std::string_view name, double value, bool smoothing_hint, std::optional<std::int64_t> iteration) {
-  put(scalar(name, smoothing_hint), value, iteration.value_or(iter_));
+  const std::uint32_t guessed = guess();
+  const bool is_guessed = prefix_.empty() && guessed < slots_.size() && slots_[guessed]->name == name &&
+                          slots_[guessed]->smoothing_hint == smoothing_hint;
+  last_ = is_guessed ? guessed : scalar(name, smoothing_hint).index_;
+  record(last_, value, iteration.value_or(iter_));
 }
 
 void EventStorage::put_scalar(std::string_view name, const at::Tensor& value, bool smoothing_hint,
