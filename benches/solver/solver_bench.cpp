@@ -126,7 +126,7 @@ void compare(const std::string& what, const std::function<std::unique_ptr<Optimi
   };
   for (const Way& way : {Way{Freed::fresh, size.steps_of_a_turn, "", asked}, Way{Freed::fresh, 1, ", step about", 0},
                          Way{Freed::kept, size.steps_of_a_turn, ", memory kept", 0}}) {
-    if (way.name != "" && treadle::quick()) continue;
+    if (!way.name.empty() && treadle::quick()) continue;
     if (way.freed == Freed::kept && size.size < 1000000) continue;  // small tensors are kept in any case
     in_a_process_of_its_own([&] {
       set_allocator(way.freed);

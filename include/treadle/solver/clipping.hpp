@@ -80,10 +80,6 @@ class ClipsInStep {
   std::optional<at::Tensor> take_norm() { return std::exchange(norm_, std::nullopt); }
 
  protected:
-  ClipsInStep() = default;
-  ClipsInStep(const ClipsInStep&) = default;
-  ClipsInStep& operator=(const ClipsInStep&) = default;
-
   /// For the beginning of a step.
   std::optional<GradientClippingOptions> take_clipping() {
     norm_.reset();
@@ -92,6 +88,11 @@ class ClipsInStep {
   std::optional<at::Tensor> norm_;
 
  private:
+  friend Optimizer;
+  ClipsInStep() = default;
+  ClipsInStep(const ClipsInStep&) = default;
+  ClipsInStep& operator=(const ClipsInStep&) = default;
+
   std::optional<GradientClippingOptions> clip_;
 };
 
