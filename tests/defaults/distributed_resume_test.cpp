@@ -3,6 +3,7 @@
 
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/clock_keys.hpp>
+#include <tests/support/metrics_file.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/base/module_state.hpp>
 #include <treadle/base/rng.hpp>
@@ -11,7 +12,6 @@
 #include <treadle/engine/distributed_model.hpp>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <cstdio>
 
@@ -21,16 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kIterations = 7;
-
-std::vector<nlohmann::json> metrics_without_clock(const fs::path& folder) {
-  std::vector<nlohmann::json> lines;
-  for (const std::string& line : lines_of(read_text(folder / "metrics.json"))) {
-    nlohmann::json object = nlohmann::json::parse(line);
-    for (const char* key : kClockKeys) object.erase(key);
-    lines.push_back(object);
-  }
-  return lines;
-}
 
 void erase_clock_of_pending(Dict& state) {
   if (Value* pending = state.find("pending_metrics")) pending->as_dict().erase("data_time");

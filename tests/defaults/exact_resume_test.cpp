@@ -2,6 +2,7 @@
 // The run with everything on is stopped at 12 iterations; at more by tools/stress.py.
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/clock_keys.hpp>
+#include <tests/support/metrics_file.hpp>
 #include <tests/support/process.hpp>
 #include <tests/support/trials.hpp>
 #include <treadle/base/errors.hpp>
@@ -13,7 +14,6 @@
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <cstdlib>
 
@@ -21,16 +21,6 @@ namespace treadle {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::vector<nlohmann::json> metrics_without_clock(const fs::path& folder) {
-  std::vector<nlohmann::json> lines;
-  for (const std::string& line : lines_of(read_text(folder / "metrics.json"))) {
-    nlohmann::json object = nlohmann::json::parse(line);
-    for (const char* key : kClockKeys) object.erase(key);
-    lines.push_back(object);
-  }
-  return lines;
-}
 
 /// What must be equal of a checkpoint: all but histories of clock values and what the writers know of their files.
 Value comparable(const fs::path& file) {
