@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace treadle {
@@ -43,6 +44,13 @@ void print_json(const InspectArguments& arguments, const std::vector<Leaf>& foun
   print(json_text(report));
 }
 
+/// Of the formats that can be read, the archives of PyTorch 1.6 and later alone have them.
+bool has_checksums(const std::string& file) {
+  char begin[4] = {};
+  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
+  return std::string_view(begin, sizeof begin) == "PK\x03\x04";
+}
+
 void print_text(const InspectArguments& arguments, const std::vector<Leaf>& found) {
   std::size_t names = 0, shapes = 0, dtypes = 0;
   constexpr std::size_t kWidest = 72;
@@ -63,9 +71,10 @@ void print_text(const InspectArguments& arguments, const std::vector<Leaf>& foun
                            shape_text(tensor), shapes, size_text(content_bytes(tensor)), content_sha256(tensor)));
   }
   const Totals sum = totals(found);
-  print_line(fmt::format("{}: {} tensors with {} elements in {} bytes, {} other values; the file has {} bytes, its checksums fit",
+  print_line(fmt::format("{}: {} tensors with {} elements in {} bytes, {} other values; the file has {} bytes, {}",
                          arguments.file, sum.tensors, sum.elements, sum.bytes, sum.others,
-                         std::filesystem::file_size(arguments.file)));
+                         std::filesystem::file_size(arguments.file),
+                         has_checksums(arguments.file) ? "its checksums fit" : "in a format without checksums"));
 }
 
 }  // namespace

@@ -2,12 +2,24 @@
 #include <treadle/comm/gradient_reducer.hpp>
 #include <treadle/comm/group.hpp>
 
+#include <fmt/format.h>
+
 #include <atomic>
 #include <mutex>
 #include <random>
 
 namespace treadle {
 namespace {
+
+/// What several ranks could not reduce is refused of one too, or a program would fail only where it is launched with more.
+void require_numbers(const Dict& numbers) {
+  for (const auto& [name, value] : numbers) {
+    const bool is_scalar = value.is(Value::Type::tensor) && value.as_tensor().defined() && value.as_tensor().numel() == 1;
+    if (is_scalar || value.is(Value::Type::integer) || value.is(Value::Type::real)) continue;
+    throw Error(
+        fmt::format("rank 0, reduce_dict: \"{}\" is no number: expected a number or a tensor of one element", name.to_string()));
+  }
+}
 
 class SingleProcessGroup final : public Group {
  public:
@@ -39,6 +51,7 @@ class SingleProcessGroup final : public Group {
   }
   Dict reduce_dict(const Dict& numbers, bool) override {
     require_sound("reduce_dict");
+    require_numbers(numbers);
     return numbers;
   }
 

@@ -75,7 +75,12 @@ const Dict& RunRecord::entry_of_this_rank(const Dict& state, bool& own) const {
 void RunRecord::check_state_dict(const Dict& state) const {
   const ValueView view(state);
   const std::int64_t version = view["version"].as_int();
-  if (version != kVersion) view["version"].fail(fmt::format("expected version {} of the record, found {}", kVersion, version));
+  if (version != kVersion) {
+    view["version"].fail(
+        fmt::format("expected version {} of the record, found {}: another version of Treadle wrote it; resume with that "
+                    "one, or begin a new run from the weights alone (MODEL.WEIGHTS)",
+                    kVersion, version));
+  }
   read_position(view["position"]);
   if (state.contains("max_iter") && view["max_iter"].as_int() < 0) view["max_iter"].fail("must not be negative");
   trainer_.storage().check_state_dict(view["events"].as_dict());

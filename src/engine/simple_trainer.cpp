@@ -207,6 +207,9 @@ void SimpleTrainer::step(TrainerBase& loop) {
     step_left_out();
   }
   if (gathers(loop.iter())) record_norm(loop.storage());
+  // Hooks save the result behind the last step: its losses are judged before.
+  const bool is_last = loop.outcome() == Outcome::running && loop.iter() + 1 >= loop.max_iter();
+  if (is_last && options_.async_write_metrics) finish_for(loop);
 }
 
 void SimpleTrainer::start_exchange(TrainerBase& loop) {

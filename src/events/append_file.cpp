@@ -108,6 +108,7 @@ void AppendFile::sync() noexcept {
 
 void AppendFile::close() {
   flush();
+  if (descriptor_ >= 0) ::fdatasync(descriptor_);
   release();
 }
 

@@ -34,7 +34,7 @@ class AppendFile {
   std::string read(std::int64_t offset, std::int64_t length);
   /// Flushes and asks for the data to be stored on the device; a refusal is passed over.
   void sync() noexcept;
-  /// Flushes first; where that fails the file stays open.
+  /// Flushes and syncs first; where the flush fails the file stays open.
   void close();
 
  private:

@@ -64,10 +64,12 @@ void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
     forget_oldest();
   }
   const bool is_last = iteration + 1 >= trainer.max_iter();
+  const bool is_due = (iteration + 1) % options_.period == 0;
+  if (!is_last && !is_due) return;
   const std::string final_name = options_.file_prefix + "_final";
   // The final one comes first: a run that is killed between the two has no step left in which it could be made.
   if (is_last) save(final_name, iteration, false);
-  if ((iteration + 1) % options_.period != 0) return;
+  if (!is_due) return;
   const bool has_final = is_last && !checkpointer_.saved().empty() && checkpointer_.saved().back() == final_name;
   save(periodic_name(options_.file_prefix, iteration), iteration, options_.async && !is_last);
   if (has_final && checkpointer_.saved().back() != final_name) checkpointer_.tag_last_checkpoint(final_name + ".pth");

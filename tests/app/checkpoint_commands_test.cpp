@@ -63,6 +63,15 @@ TEST_F(CheckpointCommands, InspectListsTensorsWithTheirSumsAndEverythingElse) {
   EXPECT_TRUE(contains(lines[3], "trainer.hooks[1].best") && lines[3].ends_with(" 0.5")) << lines[3];
   EXPECT_TRUE(contains(lines[4], "iteration") && lines[4].ends_with(" 9")) << lines[4];
   EXPECT_TRUE(contains(lines[5], "2 tensors with 7 elements in 32 bytes, 3 other values")) << lines[5];
+  EXPECT_TRUE(lines[5].ends_with("its checksums fit")) << lines[5];
+}
+
+TEST_F(CheckpointCommands, InspectClaimsNoChecksumsOfAFormatWithoutThem) {
+  const fs::path pickle = folder / "a.pkl";
+  write_text(pickle, std::string("\x80\x02}X\x04\x00\x00\x00stepK\x09s.", 16));  // {"step": 9}
+  const ProcessResult result = treadle({"inspect", pickle});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(contains(result.out, "step") && contains(result.out, "has 16 bytes, in a format without checksums")) << result.out;
 }
 
 TEST_F(CheckpointCommands, InspectGivesTheSameAsJson) {

@@ -1,6 +1,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/comm.hpp>
 
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
 namespace treadle {
@@ -23,6 +24,9 @@ TEST(SingleProcessGroup, CollectivesAreIdentities) {
   EXPECT_TRUE(identical(group->gather(value), List{value}));
   EXPECT_TRUE(identical(group->broadcast(value), value));
   EXPECT_TRUE(identical(group->reduce_dict({{"loss", 0.5}}), Dict{{"loss", 0.5}}));
+  for (const Value& unusable : {Value("fast"), Value(at::ones({3})), Value()}) {
+    EXPECT_THROW(group->reduce_dict({{"loss", 1.0}, {"speed", unusable}}), Error);
+  }
   EXPECT_NE(group->shared_random_seed(), group->shared_random_seed());
   EXPECT_THROW(group->gather(value, 1), CommError);
   EXPECT_THROW(group->broadcast(value, 1), CommError);

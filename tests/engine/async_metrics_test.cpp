@@ -60,7 +60,7 @@ TEST_F(AsyncMetrics, AreThoseOfEachIterationOneStepLater) {
   late.trainer->add_hook<Look>().newest = &recorded;
   plain.trainer->train(0, 5);
   late.trainer->train(0, 5);
-  EXPECT_EQ(recorded, (std::vector<std::int64_t>{-1, 0, 1, 2, 3}));
+  EXPECT_EQ(recorded, (std::vector<std::int64_t>{-1, 0, 1, 2, 4}));  // the last one in time for what is saved
   for (const char* name : {"a", "b", "total_loss"}) EXPECT_EQ(late.values(name), plain.values(name)) << name;
   for (const char* name : {"data_time", "rank_data_time"}) EXPECT_EQ(late.values(name).size(), 5u);
   EXPECT_EQ(late.values("data_time").back().iteration, 4);
@@ -87,14 +87,16 @@ TEST_F(AsyncMetrics, WhatIsPendingIsPartOfTheState) {
   struct Keep final : HookBase {
     std::function<void(TrainerBase&)> keep;
     void after_step(TrainerBase& trainer) override {
-      if (trainer.iter() == 2) keep(trainer);
+      if (trainer.iter() != 2) return;
+      keep(trainer);
+      trainer.request_stop("the state is taken");
     }
   };
   first.trainer->add_hook<Keep>().keep = [&](TrainerBase& trainer) {
     state = deep_clone(trainer.state_dict());
     events = deep_clone(trainer.storage().state_dict());
   };
-  first.trainer->train(0, 3);
+  first.trainer->train(0, 6);
   EXPECT_EQ(state->at("pending_metrics").as_dict().at("iteration").as_int(), 2);
 
   // With the option or without it: no metric is lost and none is recorded twice.
@@ -117,11 +119,13 @@ TEST_F(AsyncMetrics, WhatIsPendingIsPartOfTheState) {
 }
 
 TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {
-  for (const std::int64_t bad : {2, 4}) {  // 4 is the last: noticed when training ends
+  for (const std::int64_t bad : {2, 4}) {  // 4 is the last: noticed in time, or hooks would save it
     lines.clear();
     ShortRun run(async);
     struct End final : HookBase {
       std::vector<Outcome> outcomes;
+      std::int64_t steps = 0;
+      void after_step(TrainerBase&) override { ++steps; }
       void after_train(TrainerBase& trainer) override { outcomes.push_back(trainer.outcome()); }
     };
     End& end = run.trainer->add_hook<End>();
@@ -139,8 +143,10 @@ TEST_F(AsyncMetrics, NoticeALossThatIsNotFiniteOneStepLater) {
     }
     EXPECT_EQ(run.trainer->outcome(), Outcome::failed);
     EXPECT_EQ(end.outcomes, std::vector{Outcome::failed});
+    const std::int64_t noticed = bad == 4 ? 4 : bad + 1;
+    EXPECT_EQ(end.steps, noticed);
     EXPECT_TRUE(run.trainer->group().is_broken());
-    EXPECT_TRUE(lines.back().starts_with("Exception during training in iteration " + std::to_string(bad + 1) + ": "))
+    EXPECT_TRUE(lines.back().starts_with("Exception during training in iteration " + std::to_string(noticed) + ": "))
         << lines.back();
     EXPECT_NE(lines.back().find("iteration " + std::to_string(bad) + ": a = "), std::string::npos) << lines.back();
     EXPECT_EQ(run.values("a").size(), static_cast<std::size_t>(bad));

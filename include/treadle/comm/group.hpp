@@ -47,7 +47,8 @@ class Group {
   virtual Value broadcast(const Value& value, int source = 0) = 0;
   /// A number that is the same on all ranks and unforeseeable.
   virtual std::uint64_t shared_random_seed() = 0;
-  /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks, on rank 0; the input elsewhere.
+  /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks, on rank 0; the input elsewhere. Throws Error
+  /// that names what is neither, on every rank.
   virtual Dict reduce_dict(const Dict& numbers, bool average = true) = 0;
 
   /// Begins the packed exchange of a step: `row` of every rank goes to every rank while other work goes on. One at a time;

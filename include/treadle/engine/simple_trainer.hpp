@@ -49,8 +49,8 @@ struct SimpleTrainerOptions {
   /// Record metrics in every n-th iteration; at least 1.
   std::int64_t gather_metric_period = 1;
   /// Read the losses of a step during the next one, so that no step waits for the device. Metrics are then recorded, for their
-  /// own iteration, one step later, and losses that are not finite are noticed when the optimizer has run: only with
-  /// `NonFiniteAction::stop`, and without `check_gradients`.
+  /// own iteration, one step later (those of the last step within it), and losses that are not finite are noticed when the
+  /// optimizer has run: only with `NonFiniteAction::stop`, and without `check_gradients`.
   bool async_write_metrics = false;
   /// Batches whose mean loss makes one step; at least 1.
   std::int64_t batches_per_step = 1;
