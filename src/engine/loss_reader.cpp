@@ -1,4 +1,5 @@
 #include "engine/loss_reader.hpp"
+#include "engine/named_numbers.hpp"
 
 #include <treadle/base/errors.hpp>
 
@@ -16,14 +17,16 @@ bool all_on(c10::Device device, const LossDict& losses) {
   return std::ranges::all_of(losses, [&](const auto& loss) { return loss.second.device() == device; });
 }
 
-/// The number in a tensor of one element. One that lies in plain memory is read where it lies: the operators that `item` calls
-/// would take a microsecond and a tensor of their own.
+/// True for a loss whose number lies in plain memory. What is of another kind has other keys: on a device, sparse, negated, …
+bool is_plain(const at::Tensor& loss) {
+  static const c10::DispatchKeySet plain = at::empty({0}).key_set();
+  return loss.key_set() == plain && loss.dtype() == caffe2::TypeMeta::Make<float>();
+}
+
+/// The number in a tensor of one element. A plain one is read where it lies: the operators that `item` calls would take a
+/// microsecond and a tensor of their own.
 double number_in(const at::Tensor& loss) {
-  const bool plain = loss.is_cpu() && loss.layout() == at::kStrided && loss.has_storage() && !loss.is_neg() &&
-                     !loss._is_zerotensor() && !loss.unsafeGetTensorImpl()->is_python_dispatch();
-  if (plain && loss.scalar_type() == at::kFloat) return *loss.const_data_ptr<float>();
-  if (plain && loss.scalar_type() == at::kDouble) return *loss.const_data_ptr<double>();
-  return loss.detach().item<double>();
+  return is_plain(loss) ? *static_cast<const float*>(loss.unsafeGetTensorImpl()->data()) : loss.detach().item<double>();
 }
 
 at::Tensor pack(const LossDict& losses) {
@@ -36,36 +39,49 @@ at::Tensor pack(const LossDict& losses) {
 }  // namespace
 
 void LossReader::check_names(const LossDict& losses, std::int64_t iteration) const {
-  if (losses.size() != names_.size()) {
-    throw Error(fmt::format("the batches of iteration {} gave {} and {} losses; all must give the same", iteration, names_.size(),
+  if (losses.size() != sums_.size()) {
+    throw Error(fmt::format("the batches of iteration {} gave {} and {} losses; all must give the same", iteration, sums_.size(),
                             losses.size()));
   }
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    if (losses[i].first == names_[i]) continue;
+    if (losses[i].first == sums_[i].first) continue;
     throw Error(fmt::format("the batches of iteration {} gave the losses \"{}\" and \"{}\"; all must give the same", iteration,
-                            names_[i], losses[i].first));
+                            sums_[i].first, losses[i].first));
+  }
+}
+
+void LossReader::begin(const LossDict& losses) {
+  batches_ = 0;
+  on_device_.clear();
+  on_host_.reset();
+  sums_.resize(losses.size());
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    if (sums_[i].first != losses[i].first) sums_[i].first = losses[i].first;
+    sums_[i].second = -0.0;  // to which every number adds up as itself, a negative zero too
   }
 }
 
 void LossReader::add(const LossDict& losses, bool first, std::int64_t iteration) {
   if (first) {
-    names_.resize(losses.size());  // keeps the memory of the names
-    for (std::size_t i = 0; i < losses.size(); ++i) names_[i] = losses[i].first;
-    sums_.assign(losses.size(), -0.0);  // to which every number adds up as itself, a negative zero too
-    batches_ = 0;
-    on_device_.clear();
-    on_host_.reset();
+    begin(losses);
   } else {
     check_names(losses, iteration);
   }
   ++batches_;
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    if (!is_plain(losses[i].second)) return add_from(i, losses);
+    sums_[i].second += number_in(losses[i].second);
+  }
+}
+
+void LossReader::add_from(std::size_t first, const LossDict& losses) {
   // Batches whose losses lie elsewhere than those of the first are rare, and waited for.
   const c10::Device device = on_device_.empty() ? losses.front().second.device() : on_device_.front().device();
   if (!device.is_cpu() && all_on(device, losses)) {
     on_device_.push_back(pack(losses));
     return;
   }
-  for (std::size_t i = 0; i < losses.size(); ++i) sums_[i] += number_in(losses[i].second);
+  for (std::size_t i = first; i < losses.size(); ++i) sums_[i].second += number_in(losses[i].second);
 }
 
 at::Tensor LossReader::packed() const { return on_device_.size() == 1 ? on_device_.front() : at::cat(on_device_); }
@@ -83,7 +99,7 @@ void LossReader::take(const at::Tensor& numbers) {
   const at::Tensor values = numbers.to(c10::kCPU).to(at::kDouble).contiguous();
   const double* value = values.const_data_ptr<double>();
   for (std::size_t k = 0; k < on_device_.size(); ++k) {
-    for (double& sum : sums_) sum += *value++;
+    for (auto& [name, sum] : sums_) sum += *value++;
   }
 }
 
@@ -94,20 +110,13 @@ void LossReader::read(NamedNumbers& means) {
     on_device_.clear();
     on_host_.reset();
   }
-  means.resize(names_.size());
-  for (std::size_t i = 0; i < names_.size(); ++i) {
-    means[i].first = names_[i];
-    means[i].second = batches_ > 1 ? sums_[i] / static_cast<double>(batches_) : sums_[i];
-  }
+  copy(sums_, means);
+  if (batches_ == 1) return;
+  for (auto& [name, mean] : means) mean /= static_cast<double>(batches_);
 }
 
 void LossReader::set(const NamedNumbers& means) {
-  names_.clear();
-  sums_.clear();
-  for (const auto& [name, value] : means) {
-    names_.push_back(name);
-    sums_.push_back(value);
-  }
+  sums_ = means;
   batches_ = 1;
   on_device_.clear();
 }

@@ -25,12 +25,13 @@ class LossReader {
   void set(const NamedNumbers& means);
 
  private:
+  void begin(const LossDict& losses);
   void check_names(const LossDict& losses, std::int64_t iteration) const;
+  void add_from(std::size_t first, const LossDict& losses);
   at::Tensor packed() const;
   void take(const at::Tensor& numbers);
 
-  std::vector<std::string> names_;
-  std::vector<double> sums_;
+  NamedNumbers sums_;
   std::int64_t batches_ = 0;
   std::vector<at::Tensor> on_device_;  // one per batch
   at::Tensor on_host_;                 // being filled by the device

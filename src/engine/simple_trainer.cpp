@@ -125,14 +125,18 @@ SimpleTrainer::SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, 
 
 SimpleTrainer::~SimpleTrainer() = default;
 
-Batch SimpleTrainer::next_batch(const TrainerBase& loop) {
+/// Never empty; an optional, as the source gives it, so that a batch is not moved.
+std::optional<Batch> SimpleTrainer::next_batch(const TrainerBase& loop) {
+  const auto start = std::chrono::steady_clock::now();
   std::optional<Batch> batch = source_.next();
   if (!batch) {
     throw Error(fmt::format("the batches of \"{}\" ended before iteration {} of {}; training needs a source without end",
                             source_.name(), loop.iter(), loop.max_iter()));
   }
-  if (!first_parameter_.defined() || first_parameter_.is_cpu()) return *std::move(batch);
-  return batch->to(first_parameter_.device());
+  if (first_parameter_.defined() && !first_parameter_.is_cpu()) batch = batch->to(first_parameter_.device());
+  now_->data_time += seconds_since(start);
+  if (!batch->ids().empty()) now_->ids.insert(now_->ids.end(), batch->ids().begin(), batch->ids().end());
+  return batch;
 }
 
 LossDict SimpleTrainer::compute_losses(const Batch& batch) { return model_->losses(batch); }
@@ -169,17 +173,13 @@ void SimpleTrainer::step(TrainerBase& loop) {
   now_->iteration = loop.iter();
   now_->data_time = 0;
   now_->ids.clear();
-  Batch batch;
+  std::optional<Batch> batch = next_batch(loop);
   at::Tensor loss;
   for (std::int64_t k = 0; k < batches; ++k) {
-    const auto start = std::chrono::steady_clock::now();
-    batch = next_batch(loop);
-    now_->data_time += seconds_since(start);
-    now_->ids.insert(now_->ids.end(), batch.ids().begin(), batch.ids().end());
-
+    if (k > 0) batch = next_batch(loop);
     if (k == 0 && options_.zero_grad_before_forward) zero_grad(optimizer_);
     if (distributed_) distributed_->set_gradient_sync(k + 1 == batches);
-    const LossDict losses = forward(loop, batch, k == 0);
+    const LossDict losses = forward(loop, *batch, k == 0);
     if (k + 1 == batches) start_exchange(loop);
     if (k == 0 && !options_.zero_grad_before_forward) zero_grad(optimizer_);
     loss = sum_of(losses);
@@ -201,7 +201,7 @@ void SimpleTrainer::step(TrainerBase& loop) {
     told_->iteration = -1;
   }
   if (good) {
-    step_optimizer(batch, loss);
+    step_optimizer(*batch, loss);
   } else {
     norm_.reset();
     step_left_out();

@@ -1,3 +1,5 @@
+#include "engine/named_numbers.hpp"
+
 #include <events/numpy_sums.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/comm/group.hpp>
@@ -33,7 +35,7 @@ double mean_over_ranks(const StepRows& rows, std::size_t place, std::vector<doub
 void StepExchange::start(Group& group, const StepFacts& facts, bool stop) {
   if (started_)
     throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
-  verdict_.losses = facts.losses;
+  copy(facts.losses, verdict_.losses);
   verdict_.data_time = facts.data_time;
   verdict_.finite = facts.finite;
   verdict_.stop = stop;

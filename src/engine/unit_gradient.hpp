@@ -13,23 +13,28 @@ class UnitGradient {
  public:
   /// `loss.backward()`.
   void backward(const at::Tensor& loss) {
-    if (loss.numel() != 1 || loss.layout() != at::kStrided) return loss.backward();
     if (!fits(loss)) {
+      if (loss.numel() != 1 || loss.layout() != at::kStrided) return loss.backward();
       one_ = at::ones_like(loss.detach());
-      version_ = one_._version();
+      keys_ = loss.key_set();
+      version_ = version();
     }
     loss.backward(one_);
   }
 
  private:
+  std::uint32_t version() const { return one_.unsafeGetTensorImpl()->version_counter().current_version(); }
+
   bool fits(const at::Tensor& loss) const {
-    // Another version: somebody has written into it, say a hook that was set on the loss.
-    return one_.defined() && one_._version() == version_ && one_.scalar_type() == loss.scalar_type() &&
-           one_.device() == loss.device() && one_.sizes() == loss.sizes();
+    // Equal keys: the same kind of tensor on the same kind of device. Another version: somebody has written into it, say a hook
+    // that was set on the loss.
+    return one_.defined() && loss.key_set() == keys_ && loss.dtype() == one_.dtype() && loss.dim() == one_.dim() &&
+           loss.numel() == 1 && loss.device() == one_.device() && version() == version_;
   }
 
   at::Tensor one_;
-  std::int64_t version_ = 0;
+  c10::DispatchKeySet keys_;
+  std::uint32_t version_ = 0;
 };
 
 }  // namespace treadle

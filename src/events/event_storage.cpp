@@ -77,7 +77,7 @@ ScalarId EventStorage::scalar(std::string_view name, bool smoothing_hint) {
 
 /// A loop records the same names in the same order: one comparison then takes the place of the hash table. No slot has the index
 /// that this gives before the first slot is there.
-std::uint32_t EventStorage::guess() const noexcept { return last_ < slots_.size() ? slots_[last_]->next : 0; }
+inline std::uint32_t EventStorage::guess() const noexcept { return last_ < slots_.size() ? slots_[last_]->next : 0; }
 
 std::uint32_t EventStorage::find_or_add(std::string_view full_name, bool smoothing_hint) {
   const std::uint32_t guessed = guess();
@@ -96,7 +96,7 @@ std::uint32_t EventStorage::add_slot(std::string_view full_name, bool smoothing_
   return index;
 }
 
-void EventStorage::record(std::uint32_t index, double value, std::int64_t iteration) {
+inline void EventStorage::record(std::uint32_t index, double value, std::int64_t iteration) {
   HistoryBuffer& history = slots_[index]->history;
   if (history.count() == 0) order_.push_back(index);
   history.update(value, iteration);

@@ -127,7 +127,7 @@ class SimpleTrainer : public TrainerBase {
   class Snapshot;
 
   void step(TrainerBase& loop);
-  Batch next_batch(const TrainerBase& loop);
+  std::optional<Batch> next_batch(const TrainerBase& loop);
   LossDict forward(const TrainerBase& loop, const Batch& batch, bool first);
   void start_exchange(TrainerBase& loop);
   void tell(TrainerBase& loop);
