@@ -45,7 +45,7 @@ void AppendFile::append(std::string_view data) {
   reopen();
   const std::size_t before = waiting_.size();
   waiting_ += data;
-  if (max_delay_.count() > 0 && Clock::now() - flushed_ < max_delay_) return;
+  if (flushed_ && Clock::now() - *flushed_ < max_delay_) return;
   try {
     flush();
   } catch (const IoError&) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,7 +47,7 @@ class AppendFile {
   int descriptor_ = -1;
   std::int64_t size_ = 0;  // of what the operating system has
   std::string waiting_;
-  std::chrono::steady_clock::time_point flushed_{};
+  std::optional<std::chrono::steady_clock::time_point> flushed_;  // the clock of a machine begins with its start
 };
 
 }  // namespace treadle
