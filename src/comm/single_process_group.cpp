@@ -14,7 +14,8 @@ namespace {
 /// What several ranks could not reduce is refused of one too, or a program would fail only where it is launched with more.
 void require_numbers(const Dict& numbers) {
   for (const auto& [name, value] : numbers) {
-    const bool is_scalar = value.is(Value::Type::tensor) && value.as_tensor().defined() && value.as_tensor().numel() == 1;
+    const bool is_scalar = value.is(Value::Type::tensor) && value.as_tensor().defined() && value.as_tensor().numel() == 1 &&
+                           !value.as_tensor().is_complex();
     if (is_scalar || value.is(Value::Type::integer) || value.is(Value::Type::real)) continue;
     throw Error(
         fmt::format("rank 0, reduce_dict: \"{}\" is no number: expected a number or a tensor of one element", name.to_string()));

@@ -17,17 +17,14 @@ bool all_on(c10::Device device, const LossDict& losses) {
   return std::ranges::all_of(losses, [&](const auto& loss) { return loss.second.device() == device; });
 }
 
-/// True for a loss whose number lies in plain memory. What is of another kind has other keys: on a device, sparse, negated, …
-bool is_plain(const at::Tensor& loss) {
+/// True for a float32 that lies in plain memory. What is of another kind has other keys: on a device, sparse, negated, …
+bool is_plain_float(const at::Tensor& loss) {
   static const c10::DispatchKeySet plain = at::empty({0}).key_set();
   return loss.key_set() == plain && loss.dtype() == caffe2::TypeMeta::Make<float>();
 }
 
-/// The number in a tensor of one element. A plain one is read where it lies: the operators that `item` calls would take a
-/// microsecond and a tensor of their own.
-double number_in(const at::Tensor& loss) {
-  return is_plain(loss) ? *static_cast<const float*>(loss.unsafeGetTensorImpl()->data()) : loss.detach().item<double>();
-}
+/// Where it lies: the operators that `item` calls would take a microsecond and a tensor of their own.
+double plain_float_in(const at::Tensor& loss) { return *static_cast<const float*>(loss.unsafeGetTensorImpl()->data()); }
 
 at::Tensor pack(const LossDict& losses) {
   std::vector<at::Tensor> flat;
@@ -69,8 +66,8 @@ void LossReader::add(const LossDict& losses, bool first, std::int64_t iteration)
   }
   ++batches_;
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    if (!is_plain(losses[i].second)) return add_from(i, losses);
-    sums_[i].second += number_in(losses[i].second);
+    if (!is_plain_float(losses[i].second)) return add_from(i, losses);
+    sums_[i].second += plain_float_in(losses[i].second);
   }
 }
 
@@ -81,7 +78,7 @@ void LossReader::add_from(std::size_t first, const LossDict& losses) {
     on_device_.push_back(pack(losses));
     return;
   }
-  for (std::size_t i = first; i < losses.size(); ++i) sums_[i].second += number_in(losses[i].second);
+  for (std::size_t i = first; i < losses.size(); ++i) sums_[i].second += losses[i].second.detach().item<double>();
 }
 
 at::Tensor LossReader::packed() const { return on_device_.size() == 1 ? on_device_.front() : at::cat(on_device_); }
@@ -110,7 +107,7 @@ void LossReader::read(NamedNumbers& means) {
     on_device_.clear();
     on_host_.reset();
   }
-  copy(sums_, means);
+  assign(sums_, means);
   if (batches_ == 1) return;
   for (auto& [name, mean] : means) mean /= static_cast<double>(batches_);
 }

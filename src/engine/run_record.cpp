@@ -78,7 +78,7 @@ void RunRecord::check_state_dict(const Dict& state) const {
   if (version != kVersion) {
     view["version"].fail(
         fmt::format("expected version {} of the record, found {}: another version of Treadle wrote it; resume with that "
-                    "one, or begin a new run from the weights alone (MODEL.WEIGHTS)",
+                    "one, or begin a new run from the weights alone",
                     kVersion, version));
   }
   read_position(view["position"]);

@@ -207,9 +207,9 @@ void SimpleTrainer::step(TrainerBase& loop) {
     step_left_out();
   }
   if (gathers(loop.iter())) record_norm(loop.storage());
-  // Hooks save the result behind the last step: its losses are judged before.
+  // Hooks save the result behind the last step: its losses are judged before, though they are recorded later.
   const bool is_last = loop.outcome() == Outcome::running && loop.iter() + 1 >= loop.max_iter();
-  if (is_last && options_.async_write_metrics) finish_for(loop);
+  if (is_last && options_.async_write_metrics) judge_told(loop);
 }
 
 void SimpleTrainer::start_exchange(TrainerBase& loop) {
@@ -237,11 +237,15 @@ void SimpleTrainer::tell(TrainerBase& loop) {
 void SimpleTrainer::finish_for(TrainerBase& loop) {
   if (loop.outcome() == Outcome::failed) told_->iteration = -1;
   if (told_->iteration < 0) return;
+  record(loop, judge_told(loop), *told_);
+  told_->iteration = -1;
+}
+
+const StepVerdict& SimpleTrainer::judge_told(TrainerBase& loop) {
   tell(loop);
   const StepVerdict& verdict = loop.finish_exchange();
   if (!verdict.finite) throw NonFiniteError(told_->iteration, verdict.losses, told_->ids);
-  record(loop, verdict, *told_);
-  told_->iteration = -1;
+  return verdict;
 }
 
 void SimpleTrainer::before_step() {

@@ -35,7 +35,7 @@ double mean_over_ranks(const StepRows& rows, std::size_t place, std::vector<doub
 void StepExchange::start(Group& group, const StepFacts& facts, bool stop) {
   if (started_)
     throw CommError("an exchange is under way; wait for it before the next begins", group.get_rank(), "step exchange");
-  copy(facts.losses, verdict_.losses);
+  assign(facts.losses, verdict_.losses);
   verdict_.data_time = facts.data_time;
   verdict_.finite = facts.finite;
   verdict_.stop = stop;

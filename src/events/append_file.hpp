@@ -47,7 +47,7 @@ class AppendFile {
   int descriptor_ = -1;
   std::int64_t size_ = 0;  // of what the operating system has
   std::string waiting_;
-  std::optional<std::chrono::steady_clock::time_point> flushed_;  // the clock of a machine begins with its start
+  std::optional<std::chrono::steady_clock::time_point> flushed_;  // not yet: no time, since the clock may have begun just now
 };
 
 }  // namespace treadle

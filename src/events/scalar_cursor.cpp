@@ -22,9 +22,27 @@ void add(std::map<std::int64_t, Lines>& lines, std::int64_t iteration, std::stri
   line->scalars.emplace_back(name, value);
 }
 
+/// In the order of the names, so that equal runs have equal checkpoints.
+Dict to_dict(const std::unordered_map<std::string, std::int64_t>& numbers) {
+  Dict dict;
+  for (const auto& [name, number] : std::map<std::string, std::int64_t>(numbers.begin(), numbers.end())) dict.set(name, number);
+  return dict;
+}
+
+std::unordered_map<std::string, std::int64_t> from_dict(const Dict& dict) {
+  std::unordered_map<std::string, std::int64_t> numbers;
+  for (const Dict::Entry& entry : dict) numbers[entry.key.string()] = entry.value.as_int();
+  return numbers;
+}
+
 std::int64_t newest_iteration(const HistoryBuffer& history) { return history[history.size() - 1].iteration; }
 
 }  // namespace
+
+std::int64_t ScalarCursor::last_write(const std::string& name) const {
+  const auto found = last_write_.find(name);
+  return found == last_write_.end() ? -1 : found->second;
+}
 
 std::int64_t ScalarCursor::written(const std::string& name, const HistoryBuffer& history) const {
   const auto found = written_.find(name);
@@ -38,7 +56,7 @@ std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const
     const auto& [name, smoothing_hint, history, next] = *storage.slots_[i];
     if (smoothing_hint) {
       const std::int64_t newest = newest_iteration(history);
-      if (newest > last_write_) add(lines, newest, name, history.median(history.count_within(window_)));
+      if (newest > last_write(name)) add(lines, newest, name, history.median(history.count_within(window_)));
       continue;
     }
     const bool one = std::find(latest_only_.begin(), latest_only_.end(), name) != latest_only_.end();
@@ -56,32 +74,30 @@ std::vector<ScalarLine> ScalarCursor::pending(const EventStorage& storage) const
 void ScalarCursor::advance(const EventStorage& storage) {
   for (const std::uint32_t i : storage.order_) {
     const auto& [name, smoothing_hint, history, next] = *storage.slots_[i];
-    last_write_ = std::max(last_write_, newest_iteration(history));
-    if (!smoothing_hint) written_[name] = history.count();
+    if (smoothing_hint) {
+      std::int64_t& last = last_write_.try_emplace(name, -1).first->second;
+      last = std::max(last, newest_iteration(history));
+    } else {
+      written_[name] = history.count();
+    }
   }
 }
 
-Dict ScalarCursor::state_dict() const {
-  // In the order of the names, so that equal runs have equal checkpoints.
-  const std::map<std::string, std::int64_t> sorted(written_.begin(), written_.end());
-  Dict written;
-  for (const auto& [name, count] : sorted) written.set(name, count);
-  return {{"last_write", last_write_}, {"written", std::move(written)}};
-}
+Dict ScalarCursor::state_dict() const { return {{"last_write", to_dict(last_write_)}, {"written", to_dict(written_)}}; }
 
 void ScalarCursor::check_state_dict(const Dict& state) const {
   const ValueView view(state);
-  view["last_write"].as_int();
-  for (const Dict::Entry& entry : view["written"].as_dict()) {
-    entry.key.string();
-    view["written"][entry.key].as_int();
+  for (const char* part : {"last_write", "written"}) {
+    for (const Dict::Entry& entry : view[part].as_dict()) {
+      entry.key.string();
+      view[part][entry.key].as_int();
+    }
   }
 }
 
 void ScalarCursor::load_state_dict(const Dict& state) {
-  last_write_ = state.at("last_write").as_int();
-  written_.clear();
-  for (const Dict::Entry& entry : state.at("written").as_dict()) written_[entry.key.string()] = entry.value.as_int();
+  last_write_ = from_dict(state.at("last_write").as_dict());
+  written_ = from_dict(state.at("written").as_dict());
 }
 
 }  // namespace treadle

@@ -12,8 +12,9 @@ struct ScalarLine {
 
 /// Knows what a writer has already written of a storage's scalars.
 ///
-/// Detectron2's rule for smoothed scalars: the median at the newest iteration, when that is above the highest that was newest for
-/// any scalar at the write before. Of unsmoothed ones every value is new once, at its own iteration.
+/// A smoothed scalar: the median at its newest iteration, when that is above the one it was written for last. (In Detectron2 it
+/// must be above the highest that any scalar was written for, which drops one that comes an iteration later than the rest.) Of
+/// unsmoothed ones every value is new once, at its own iteration.
 class ScalarCursor final : public Stateful {
  public:
   ScalarCursor(std::int64_t window, std::vector<std::string> latest_only)
@@ -24,18 +25,18 @@ class ScalarCursor final : public Stateful {
   /// Takes all that is pending as written.
   void advance(const EventStorage& storage);
 
-  /// `last_write` (an iteration) and `written` (values by name of unsmoothed scalar).
+  /// `last_write`: an iteration by name of smoothed scalar; `written`: a number of values by name of unsmoothed one.
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
 
  private:
+  std::int64_t last_write(const std::string& name) const;
   std::int64_t written(const std::string& name, const HistoryBuffer& history) const;
 
   std::int64_t window_;
   std::vector<std::string> latest_only_;
-  std::int64_t last_write_ = -1;
-  std::unordered_map<std::string, std::int64_t> written_;
+  std::unordered_map<std::string, std::int64_t> last_write_, written_;
 };
 
 }  // namespace treadle

@@ -250,6 +250,21 @@ TEST(Distributed, EvaluatesWithManyProcesses) {
   EXPECT_EQ(table(alone.out), table(many.out));
 }
 
+/// Ranks have batches of other sizes, for which a processor may have other kernels: their scores differ in the last bits, and so
+/// does what is computed from the scores; what is counted does not.
+void expect_same_results(const std::string& found_text, const std::string& expected_text) {
+  const auto found = nlohmann::json::parse(found_text).at("classification");
+  const auto expected = nlohmann::json::parse(expected_text).at("classification");
+  ASSERT_EQ(found.size(), expected.size());
+  for (const auto& [name, value] : expected.items()) {
+    if (name == "calibration_error") {
+      EXPECT_NEAR(found.at(name).get<double>(), value.get<double>(), 1e-5);
+    } else {
+      EXPECT_EQ(found.at(name), value) << name;
+    }
+  }
+}
+
 TEST(Distributed, EvaluateTakesTheOptionsOfTrain) {
   const Trained run;
   ASSERT_EQ(run.run({"SOLVER.MAX_ITER", "10"}).status, 0);
@@ -262,7 +277,7 @@ TEST(Distributed, EvaluateTakesTheOptionsOfTrain) {
   ASSERT_EQ(alone.status, 0) << alone.err;
   const ProcessResult many = evaluate({"--num-gpus", "3"})->finish();
   EXPECT_EQ(many.status, 0) << many.err;
-  EXPECT_EQ(nlohmann::json::parse(many.out), nlohmann::json::parse(alone.out));
+  expect_same_results(many.out, alone.out);
   EXPECT_EQ(many.err, "");
   EXPECT_TRUE(fs::exists(run.command.output + "/rank_2.out"));
 
@@ -271,7 +286,7 @@ TEST(Distributed, EvaluateTakesTheOptionsOfTrain) {
     return evaluate({"--num-machines", "2", "--machine-rank", rank, "--dist-url", url});
   };
   const auto second = machine("1"), first = machine("0");
-  EXPECT_EQ(nlohmann::json::parse(first->finish().out), nlohmann::json::parse(alone.out));
+  expect_same_results(first->finish().out, alone.out);
   const ProcessResult other = second->finish();
   EXPECT_EQ(other.status, 0) << other.err;
   EXPECT_EQ(other.out, "") << "the main process alone tells the results";

@@ -290,6 +290,21 @@ TEST(JSONWriter, NothingIsLostWhenTheDeviceIsFull) {
   EXPECT_EQ(read_text(folder / "good"), "{\"a\": 1.0, \"iteration\": 0}\n");
 }
 
+TEST(JSONWriter, WritesEveryValueOfAScalarThatComesOneIterationLater) {
+  const ScratchFolder folder;
+  EventStorage storage;
+  JSONWriter writer({.file = folder / "m", .window = 1});
+  for (int i = 0; i < 3; ++i, storage.step()) {
+    storage.put_scalar("time", i);
+    if (i > 0) storage.put_scalar("loss", i - 1, true, i - 1);
+    writer.write(storage);
+    writer.write(storage);
+  }
+  EXPECT_EQ(read_text(folder / "m"),
+            "{\"iteration\": 0, \"time\": 0.0}\n{\"iteration\": 0, \"loss\": 0.0}\n{\"iteration\": 1, \"time\": 1.0}\n"
+            "{\"iteration\": 1, \"loss\": 1.0}\n{\"iteration\": 2, \"time\": 2.0}\n");
+}
+
 TEST(JSONWriter, RefusesBadStates) {
   const ScratchFolder folder;
   EventStorage storage;
@@ -306,6 +321,8 @@ TEST(JSONWriter, RefusesBadStates) {
   for (const char* key : {"last_write", "written"}) {
     Dict bad = good;
     bad.at("cursor").as_dict().erase(key);
+    EXPECT_THROW(writer.check_state_dict(bad), FormatError) << key;
+    bad.at("cursor").as_dict().set(key, Dict{{"a", "much"}});
     EXPECT_THROW(writer.check_state_dict(bad), FormatError) << key;
   }
   Dict negative = good;

@@ -49,8 +49,8 @@ struct SimpleTrainerOptions {
   /// Record metrics in every n-th iteration; at least 1.
   std::int64_t gather_metric_period = 1;
   /// Read the losses of a step during the next one, so that no step waits for the device. Metrics are then recorded, for their
-  /// own iteration, one step later (those of the last step within it), and losses that are not finite are noticed when the
-  /// optimizer has run: only with `NonFiniteAction::stop`, and without `check_gradients`.
+  /// own iteration, one step later, and losses that are not finite are noticed when the optimizer has run, those of the last step
+  /// before hooks save its result: only with `NonFiniteAction::stop`, and without `check_gradients`.
   bool async_write_metrics = false;
   /// Batches whose mean loss makes one step; at least 1.
   std::int64_t batches_per_step = 1;
@@ -131,6 +131,7 @@ class SimpleTrainer : public TrainerBase {
   LossDict forward(const TrainerBase& loop, const Batch& batch, bool first);
   void start_exchange(TrainerBase& loop);
   void tell(TrainerBase& loop);
+  const StepVerdict& judge_told(TrainerBase& loop);
   bool is_finite(const StepVerdict& verdict) const;
   void deal_with_non_finite(TrainerBase& loop, const StepVerdict& verdict);
   void skip(TrainerBase& loop, const NonFiniteError& error);

@@ -27,8 +27,8 @@ struct StepVerdict {
   bool stop = false;     ///< true when any rank asked to stop
 };
 
-/// The one exchange of a step: each rank's facts travel as a row of numbers, started after the forward pass, waited for before
-/// the optimizer. Loop thread only. In one process nothing is sent.
+/// The exchange of a step: each rank's facts travel as a row of numbers, started after the forward pass, waited for before the
+/// optimizer. Loop thread only. In one process nothing is sent.
 class StepExchange {
  public:
   /// Sends this rank's facts and whether it asks to stop. Throws CommError when an exchange is under way.

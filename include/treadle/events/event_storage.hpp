@@ -144,9 +144,9 @@ class EventStorage final : public Stateful {
     std::size_t operator()(std::string_view text) const noexcept { return std::hash<std::string_view>{}(text); }
   };
   const Slot* find(std::string_view name) const noexcept;
-  std::uint32_t guess() const noexcept;
+  inline std::uint32_t guess() const noexcept;
   std::uint32_t find_or_add(std::string_view full_name, bool smoothing_hint);
-  void record(std::uint32_t index, double value, std::int64_t iteration);
+  inline void record(std::uint32_t index, double value, std::int64_t iteration);
   std::uint32_t add_slot(std::string_view full_name, bool smoothing_hint);
   void warn_dropped(bool dropped);
 
