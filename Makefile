@@ -41,7 +41,7 @@ help:
 	@echo 'make lint     formatting, clang-tidy, every public header alone (CHANGED=1: changed files only; FILES="a.cpp …")'
 	@echo 'make format   put every source file into the format that lint expects'
 	@echo 'make bench    build and run the benchmarks, end with a table (QUICK=1: a short run; BENCH="solver data": only those)'
-	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=600 SANITIZERS=1 BUILDS=1)'
+	@echo 'make stress   kills, power loss, damaged files, many times (TRIALS=50 INPUTS=1000000 LIMIT=1800 SANITIZERS=1 BUILDS=1)'
 	@echo 'make mutants  break the code on purpose, one break at a time, and see whether a test notices (ROOM="comm launch")'
 	@echo 'make docs     check the links and file names in the documentation'
 	@echo 'make clean    remove build/ and output/; what setup installed stays'

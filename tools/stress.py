@@ -4,7 +4,7 @@ files. FOLDER is a build folder. Ends with a line for each trial, and status 1 w
 
   TRIALS=50        how often a process is killed, or a run stopped and resumed; half as often where three ranks train
   INPUTS=1000000   how many damaged files are read
-  LIMIT=600        the longest in seconds that one trial may take; it ends early, and says how far it came
+  LIMIT=1800       the longest in seconds that one trial may take; it ends early, and says how far it came
   SEED=N           other random moments and files; chosen by chance and printed when absent
   SANITIZERS=1     also builds the presets asan and tsan and runs their tests (an hour of compiling)
   BUILDS=1         also builds the presets clang and shared and runs their tests, with the install test on shared libraries
@@ -150,7 +150,7 @@ def main():
         return int(text)
 
     counts = {"TRIALS": setting("TRIALS", 50), "INPUTS": setting("INPUTS", 1_000_000)}
-    limit, seed = setting("LIMIT", 600), setting("SEED", random.randrange(1_000_000))
+    limit, seed = setting("LIMIT", 1_800), setting("SEED", random.randrange(1_000_000))
     preset_limit = setting("PRESET_LIMIT", 14_400)
     only = os.environ.get("ONLY") or ""
     say(f"seed {seed}")
