@@ -96,13 +96,15 @@ void plain_update(const AdamUpdate& update, const AdamScalars& scalars) {
   update.param.addcdiv_(update.exp_avg, denominator, -(scalars.lr / (1 - std::pow(scalars.beta1, step))));
 }
 
+using States = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
+
 template <class State>
 bool is_complete(const State& state, bool amsgrad) {
   return !amsgrad || state.max_exp_avg_sq().defined();  // a loaded state may lack it
 }
 
 template <class State>
-State& made_state(auto& states, const at::Tensor& param, bool amsgrad) {
+State& made_state(States& states, const at::Tensor& param, bool amsgrad) {
   auto zeros = [&] { return empty_state_like(param).zero_(); };
   auto& entry = states[param.unsafeGetTensorImpl()];
   if (!entry) {
@@ -208,7 +210,7 @@ AdamUpdate update_of(const at::Tensor& param, const State& state, std::int64_t s
 
 /// Changes nothing that anybody could see before `clipping` has its verdict.
 template <class State>
-void walk(const std::vector<at::Tensor>& params, const auto& states, bool amsgrad, bool fused, ClippingWalk& clipping,
+void walk(const std::vector<at::Tensor>& params, const States& states, bool amsgrad, bool fused, ClippingWalk& clipping,
           GroupWork<State>& work) {
   for (const at::Tensor& param : params) {
     const at::Tensor& grad = param.grad();
@@ -233,7 +235,7 @@ void walk(const std::vector<at::Tensor>& params, const auto& states, bool amsgra
 }
 
 template <class State>
-void run(GroupWork<State>& work, auto& states, bool amsgrad) {
+void run(GroupWork<State>& work, States& states, bool amsgrad) {
   for (State* state : work.stepped) state->step(state->step() + 1);
   for (const at::Tensor* param : work.rest) {
     State& state = made_state<State>(states, *param, amsgrad);
@@ -244,8 +246,8 @@ void run(GroupWork<State>& work, auto& states, bool amsgrad) {
 }
 
 template <class TorchOptions, class State>
-void step_groups(std::vector<OptimizerParamGroup>& groups, auto& states, const OptimizerSwitches& switches, ClippingWalk clipping,
-                 std::optional<at::Tensor>& norm, bool decoupled) {
+void step_groups(std::vector<OptimizerParamGroup>& groups, States& states, const OptimizerSwitches& switches,
+                 ClippingWalk clipping, std::optional<at::Tensor>& norm, bool decoupled) {
   at::NoGradGuard no_grad;
   std::vector<GroupWork<State>> work;
   for (const OptimizerParamGroup& group : groups) {

@@ -8,7 +8,6 @@
 #include <torch/optim/optimizer.h>
 
 #include <optional>
-#include <utility>
 #include <vector>
 
 namespace treadle {
@@ -17,8 +16,8 @@ namespace treadle {
 /// its own. Nothing is changed before `factor` has given its verdict.
 class ClippingWalk {
  public:
-  explicit ClippingWalk(std::optional<GradientClippingOptions> clip)
-      : clip_(std::move(clip)), may_leave_out_(clip_ && clip_->non_finite != NonFiniteNorm::pass) {}
+  explicit ClippingWalk(const std::optional<GradientClippingOptions>& clip)
+      : clip_(clip), may_leave_out_(clip_ && clip_->non_finite != NonFiniteNorm::pass) {}
 
   /// Each gradient, in the order of the parameters.
   void meet(const at::Tensor& grad) {

@@ -6,7 +6,8 @@
 #include <sys/mman.h>
 #endif
 
-#include <cstdint>
+#include <cstddef>
+#include <memory>
 
 namespace treadle {
 
@@ -16,12 +17,11 @@ at::Tensor empty_state_like(const at::Tensor& like) {
   // Every step reads and writes all of the state, once: with pages of 4 KiB much of that time goes into finding pages, and the
   // processor's prefetchers start anew at each. The kernel may give this memory huge pages, which lie whole in it; where it does
   // not, nothing else changes.
-  constexpr std::uintptr_t kHugePage = std::uintptr_t{1} << 21;
+  constexpr std::size_t kHugePage = std::size_t{1} << 21;
   if (state.is_cpu() && state.layout() == at::kStrided) {
-    const auto begin = reinterpret_cast<std::uintptr_t>(state.unsafeGetTensorImpl()->mutable_data());
-    const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const std::uintptr_t last = (begin + state.nbytes()) / kHugePage * kHugePage;
-    if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+    void* first = state.unsafeGetTensorImpl()->mutable_data();
+    std::size_t bytes = state.nbytes();
+    if (std::align(kHugePage, kHugePage, first, bytes)) ::madvise(first, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
   }
 #endif
   return state;
