@@ -104,6 +104,7 @@ class Subject {
 
 void measure(const std::string& what, const Shape& shape, std::shared_ptr<Group> group = nullptr, std::int64_t steps = kSteps) {
   Subject subject(shape, group);
+  if (quick()) steps = std::max<std::int64_t>(1, steps / 4);
   std::vector<double> engine, hand;
   for (int round = -1; round < rounds(kRounds); ++round) {
     const double ours = subject.engine(steps), theirs = subject.by_hand(steps);
