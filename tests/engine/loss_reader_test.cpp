@@ -42,6 +42,17 @@ TEST(LossReader, ReadsEveryKindOfTensorOfOneElement) {
                                         {"zero without memory", 0}}));
 }
 
+TEST(LossReader, ReadsWhatHasItsNumberElsewhereThoughItIsTheFirst) {
+  const auto number_of = [](const at::Tensor& loss) {
+    LossReader reader;
+    reader.add({{"loss", loss}}, true, 0);
+    return read(reader).front().second;
+  };
+  EXPECT_EQ(number_of(at::_neg_view(at::scalar_tensor(0.25, at::kFloat))), -0.25);
+  EXPECT_EQ(number_of(at::_efficientzerotensor({}, at::kFloat)), 0);
+  EXPECT_EQ(number_of(at::scalar_tensor(0.25, at::kDouble)), 0.25);
+}
+
 TEST(LossReader, GivesTheMeanOverBatchesOfTheSameNames) {
   const auto number = [](double value) { return at::scalar_tensor(value, at::kFloat); };
   LossReader reader;
