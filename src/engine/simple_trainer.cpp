@@ -80,6 +80,8 @@ at::Tensor sum_of(const LossDict& losses) {
   return total;
 }
 
+bool ends_the_run(const TrainerBase& loop) { return loop.outcome() == Outcome::running && loop.iter() + 1 >= loop.max_iter(); }
+
 bool all_finite(const NamedNumbers& numbers) {
   for (const auto& [name, value] : numbers) {
     if (!std::isfinite(value)) return false;
@@ -208,8 +210,7 @@ void SimpleTrainer::step(TrainerBase& loop) {
   }
   if (gathers(loop.iter())) record_norm(loop.storage());
   // Hooks save the result behind the last step: its losses are judged before, though they are recorded later.
-  const bool is_last = loop.outcome() == Outcome::running && loop.iter() + 1 >= loop.max_iter();
-  if (is_last && options_.async_write_metrics) judge_told(loop);
+  if (options_.async_write_metrics && ends_the_run(loop)) judge_told(loop);
 }
 
 void SimpleTrainer::start_exchange(TrainerBase& loop) {

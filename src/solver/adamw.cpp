@@ -96,8 +96,6 @@ void plain_update(const AdamUpdate& update, const AdamScalars& scalars) {
   update.param.addcdiv_(update.exp_avg, denominator, -(scalars.lr / (1 - std::pow(scalars.beta1, step))));
 }
 
-using States = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
-
 template <class State>
 bool is_complete(const State& state, bool amsgrad) {
   return !amsgrad || state.max_exp_avg_sq().defined();  // a loaded state may lack it

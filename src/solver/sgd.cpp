@@ -134,8 +134,6 @@ struct GroupWork {
   std::vector<const at::Tensor*> rest;  // those in their first step, and those that the kernel does not take
 };
 
-using States = ska::flat_hash_map<void*, std::unique_ptr<torch::optim::OptimizerParamState>>;
-
 bool kernel_takes(const at::Tensor& param, const at::Tensor& grad, const at::Tensor& buffer) {
   return kernel_can_walk(param) && same_walk(param, grad) && (!buffer.defined() || same_walk(param, buffer));
 }
