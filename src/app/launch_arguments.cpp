@@ -58,11 +58,22 @@ int launch_as_told(const RankMain& main, const LaunchOptions& options) {
 
 }  // namespace
 
+std::string shell_word(const std::string& word) {
+  constexpr const char* kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=,@%+-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char letter : word) {
+    if (letter == '\'') text += "'\\'";  // ends the quotes and begins them anew, since nothing is escaped inside
+    text += letter;
+  }
+  return text + "'";
+}
+
 std::string launch_words(const DefaultArguments& arguments) {
   const DefaultArguments defaults;
   std::string text;
   const auto add = [&](const char* option, const auto& value, const auto& otherwise) {
-    if (value != otherwise) text += fmt::format(" {} {}", option, value);
+    if (value != otherwise) text += fmt::format(" {} {}", option, shell_word(fmt::format("{}", value)));
   };
   add("--num-processes", arguments.num_gpus, defaults.num_gpus);
   add("--num-machines", arguments.num_machines, defaults.num_machines);
@@ -81,7 +92,8 @@ int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool w
     // Who writes the config trains; an evaluation may look into the folder of a run that goes on.
     std::optional<RunLock> lock;
     if (write_config && group->is_main_process()) lock.emplace(config.get_string("OUTPUT_DIR"));
-    default_setup(config, *group, {.command_line = arguments.command_line, .write_config = write_config});
+    default_setup(config, *group,
+                  {.command_line = arguments.command_line, .write_config = write_config, .eval_only = !write_config});
     return main(group);
   };
   return launch_as_told(on_rank, launch_options(arguments, config));

@@ -15,7 +15,10 @@ struct RunArguments : DefaultArguments {
   std::vector<std::string> command_line;  ///< as typed
 };
 
-/// The options that say which processes run, where they are not the defaults: " --num-processes 2".
+/// `word` as a shell reads it back: as it is, or in single quotes.
+std::string shell_word(const std::string& word);
+
+/// The options that say which processes run, where they are not the defaults: " --num-processes 2". For a shell.
 std::string launch_words(const DefaultArguments& arguments);
 
 /// Starts the processes, finds out that all have the same config, prepares each with `default_setup`, and calls `main`; the exit

@@ -4,6 +4,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/comm/group.hpp>
+#include <treadle/config/auto_scale.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/results.hpp>
 
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -21,21 +23,24 @@ namespace {
 
 constexpr int kSignalStatus = 128;  // the shell's convention: 128 + number of the signal
 
-std::string quoted(const std::string& word) {
-  return word.empty() || word.find_first_of(" ()[]{}'\"$*") != std::string::npos ? "\"" + word + "\"" : word;
-}
+using Settings = std::vector<std::pair<std::string, std::string>>;  // key and value
 
-/// The command that a user would type to go on from here: as this one, with `flag` and the setting `key` `value`.
-std::string command(const RunArguments& arguments, const std::string& flag, const std::string& key = "",
-                    const std::string& value = "") {
-  std::string text = arguments.command_line.front() + " train";
-  if (!arguments.config_file.empty()) text += " --config-file " + quoted(arguments.config_file);
+/// The command that a user would type to go on from here: as this one, with `flag` and `settings`.
+std::string command(const RunArguments& arguments, const std::string& flag, const Settings& settings = {}) {
+  std::string text = shell_word(arguments.command_line.front()) + " train";
+  if (!arguments.config_file.empty()) text += " --config-file " + shell_word(arguments.config_file);
   text += launch_words(arguments);
   text += " " + flag;
+  const auto add = [&](const std::string& key, const std::string& value) {
+    text += " " + shell_word(key) + " " + shell_word(value);
+  };
   for (std::size_t i = 0; i + 1 < arguments.overrides.size(); i += 2) {
-    if (arguments.overrides[i] != key) text += " " + arguments.overrides[i] + " " + quoted(arguments.overrides[i + 1]);
+    const std::string& key = arguments.overrides[i];
+    const bool replaced = std::ranges::any_of(settings, [&](const auto& setting) { return setting.first == key; });
+    if (!replaced) add(key, arguments.overrides[i + 1]);
   }
-  return key.empty() ? text : text + " " + key + " " + quoted(value);
+  for (const auto& [key, value] : settings) add(key, value);
+  return text;
 }
 
 void say(const std::string& text) {
@@ -48,15 +53,27 @@ void say_results(const Dict& results) {
   if (!results.empty()) say("\n" + format_results_table(results));
 }
 
-void say_how_to_go_on(const RunArguments& arguments, const Config& config) {
-  const std::int64_t iterations = config.get_int("SOLVER.MAX_ITER");
-  const std::string& folder = config.get_string("OUTPUT_DIR");
-  say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", iterations, folder));
-  const char* weights = config.get_bool("TREADLE.EMA.ENABLED") ? "/model_ema.pth" : "/model_final.pth";
-  say("  evaluate: " + command(arguments, "--eval-only", "MODEL.WEIGHTS", folder + weights));
+/// What makes a run that is resumed twice as long as this one was. `config` is the user's, which the next run scales to its
+/// processes again, and `run` the one that this run went by.
+Settings twice_as_long(const Config& config, const Config& run) {
   const double epochs = config.get_double("TREADLE.SOLVER.MAX_EPOCHS");
-  say("  go on:    " + (epochs > 0 ? command(arguments, "--resume", "TREADLE.SOLVER.MAX_EPOCHS", fmt::format("{}", 2 * epochs))
-                                   : command(arguments, "--resume", "SOLVER.MAX_ITER", std::to_string(2 * iterations))));
+  if (epochs > 0) return {{"TREADLE.SOLVER.MAX_EPOCHS", fmt::format("{}", 2 * epochs)}};
+  if (resume_settings(config) == ResumeSettings::current)
+    return {{"SOLVER.MAX_ITER", std::to_string(2 * config.get_int("SOLVER.MAX_ITER"))}};
+  // The number may be one that was saved, which is scaled already: it is scaled back, and rounded up, so as not to fall short.
+  std::int64_t twice = 2 * run.get_int("SOLVER.MAX_ITER");
+  const std::int64_t workers = run.get_int("SOLVER.REFERENCE_WORLD_SIZE");
+  const std::int64_t reference = config.get_int("SOLVER.REFERENCE_WORLD_SIZE");
+  if (reference != 0) twice = (twice * workers + reference - 1) / reference;
+  return {{"TREADLE.SOLVER.RESUME", "current"}, {"SOLVER.MAX_ITER", std::to_string(twice)}};
+}
+
+void say_how_to_go_on(const RunArguments& arguments, const Config& config, const Config& run) {
+  const std::string& folder = run.get_string("OUTPUT_DIR");
+  say(fmt::format("\nTrained {} iterations; everything is in \"{}\".", run.get_int("SOLVER.MAX_ITER"), folder));
+  const char* weights = run.get_bool("TREADLE.EMA.ENABLED") ? "/model_ema.pth" : "/model_final.pth";
+  say("  evaluate: " + command(arguments, "--eval-only", {{"MODEL.WEIGHTS", folder + weights}}));
+  say("  go on:    " + command(arguments, "--resume", twice_as_long(config, run)));
 }
 
 std::filesystem::path last_checkpoint(const Config& config) {
@@ -78,17 +95,42 @@ bool decide_to_resume(const RunArguments& arguments, const Config& config, Group
   return group.broadcast(Value(!now.empty() && now != before)).as_bool();
 }
 
+/// The config that the run goes by: that of the user, scaled to the processes there are. A saved MAX_ITER is one of a scaled run,
+/// so it is taken behind the scaling, and by the main process, for all to train as long.
+Config config_of_run(const RunArguments& arguments, const Config& config, Group& group) {
+  const char* const key = "SOLVER.MAX_ITER";
+  Config run = auto_scale_workers(config, group.get_world_size()).clone();  // a clone may still be changed
+  if (arguments.resume) {
+    if (group.is_main_process()) take_saved_max_iter(run);
+    const std::int64_t max_iter = group.broadcast(Value(run.get_int(key))).as_int();
+    if (max_iter != run.get_int(key)) run.set(key, max_iter);
+  }
+  run.freeze();
+  return run;
+}
+
+/// The parts of a run that does not go on from a checkpoint. Writers open their files, so what an earlier run wrote is set aside
+/// when they are built. That comes last, behind the weights too: by then whatever could be wrong with config, data and weights
+/// has been said, and the earlier run is whole.
+Builders builders_of_new_run(bool resume) {
+  Builders builders = default_builders();
+  builders.hooks = [resume, build = builders.hooks](DefaultTrainer& trainer) {
+    trainer.resume_or_load(resume);
+    return build(trainer);
+  };
+  builders.writers = [build = builders.writers](DefaultTrainer& trainer) {
+    set_aside_previous_run(trainer.config().get_string("OUTPUT_DIR"));
+    return build(trainer);
+  };
+  return builders;
+}
+
 int train(const RunArguments& arguments, const Config& config, const std::shared_ptr<Group>& group, const std::string& before) {
   const bool resume = decide_to_resume(arguments, config, *group, before);
-  Builders builders = default_builders();
-  // Writers are built last: by then whatever could be wrong with the config or the data has been said, and the earlier run is
-  // whole.
-  builders.writers = [&, build = builders.writers](DefaultTrainer& built) {
-    if (!(resume && std::filesystem::exists(last_checkpoint(config)))) set_aside_previous_run(config.get_string("OUTPUT_DIR"));
-    return build(built);
-  };
-  DefaultTrainer trainer(config, group, builders);
-  trainer.resume_or_load(resume);
+  const bool goes_on = group->broadcast(Value(resume && std::filesystem::exists(last_checkpoint(config)))).as_bool();
+  DefaultTrainer trainer(config_of_run(arguments, config, *group), group,
+                         goes_on ? default_builders() : builders_of_new_run(resume));
+  if (goes_on) trainer.resume_or_load();
   if (arguments.resume && group->is_main_process() && trainer.start_iter() == 0) {
     log_warning(fmt::format("--resume: there is no checkpoint in \"{}\"; training starts anew", config.get_string("OUTPUT_DIR")));
   }
@@ -117,7 +159,7 @@ int train(const RunArguments& arguments, const Config& config, const std::shared
     return signal_number != 0 ? kSignalStatus + signal_number : 0;
   }
   say_results(results);
-  if (main) say_how_to_go_on(arguments, trainer.config());
+  if (main) say_how_to_go_on(arguments, config, trainer.config());
   return 0;
 }
 
@@ -136,7 +178,6 @@ CLI::App* add_train_command(CLI::App& app, RunArguments& arguments) {
 
 int run_train(const RunArguments& arguments) {
   Config config = read_config(arguments);
-  if (arguments.resume) take_saved_max_iter(config);
   config.freeze();
   const std::string before = identity(last_checkpoint(config));
   return run_on_all_ranks(arguments, config, !arguments.eval_only, [&](const std::shared_ptr<Group>& group) {

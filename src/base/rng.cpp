@@ -9,7 +9,9 @@
 
 #include <bit>
 #include <cmath>
+#include <mutex>
 #include <numbers>
+#include <random>
 
 namespace treadle {
 
@@ -68,7 +70,31 @@ Rng Rng::from_state_dict(const Dict& state) {
   return Rng(number("seed"), number("stream"), number("position"));
 }
 
-void seed_everything(std::uint64_t seed) { at::manual_seed(seed); }
+namespace {
+
+/// Beside ATen's generators, as numpy's is beside torch's: who draws a seed leaves the numbers of models and samplers alone.
+struct SeedStream {
+  std::mutex mutex;
+  std::mt19937 engine{std::random_device()()};
+};
+
+SeedStream& seed_stream() {
+  static SeedStream stream;
+  return stream;
+}
+
+}  // namespace
+
+void seed_everything(std::uint64_t seed) {
+  at::manual_seed(seed);
+  const std::lock_guard lock(seed_stream().mutex);
+  seed_stream().engine.seed(static_cast<std::uint32_t>(seed));
+}
+
+std::uint32_t random_seed() {
+  const std::lock_guard lock(seed_stream().mutex);
+  return static_cast<std::uint32_t>(seed_stream().engine()) & 0x7fffffff;
+}
 
 namespace {
 

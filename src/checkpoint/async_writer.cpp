@@ -7,6 +7,7 @@
 #include <ATen/ops/_empty_per_channel_affine_quantized.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <unordered_map>
 
 namespace treadle {
@@ -30,7 +31,37 @@ at::Tensor shell_like(const at::Tensor& tensor) {
                                                  tensor.q_per_channel_axis(), options);
 }
 
+/// Calls `visit` with every value that is a tensor.
+template <class AnyValue, class Visit>
+void visit_tensors(AnyValue& root, const Visit& visit) {
+  std::vector<AnyValue*> pending{&root};
+  while (!pending.empty()) {
+    AnyValue& value = *pending.back();
+    pending.pop_back();
+    if (value.is(Value::Type::tensor)) visit(value);
+    if (value.is(Value::Type::list)) {
+      for (auto& item : value.as_list()) pending.push_back(&item);
+    }
+    if (value.is(Value::Type::tuple)) {
+      for (auto& item : value.as_tuple()) pending.push_back(&item);
+    }
+    if (value.is(Value::Type::dict)) {
+      for (auto& entry : value.as_dict()) pending.push_back(&entry.value);
+    }
+  }
+}
+
 }  // namespace
+
+std::vector<c10::Device> devices_of(const Value& state) {
+  std::vector<c10::Device> devices;
+  visit_tensors(state, [&](const Value& value) {
+    const c10::Device device = value.as_tensor().device();
+    if (device.is_cpu() || device.is_meta()) return;  // no work waits there
+    if (std::find(devices.begin(), devices.end(), device) == devices.end()) devices.push_back(device);
+  });
+  return devices;
+}
 
 Checkpointer::AsyncWriter::~AsyncWriter() { wait(); }
 
@@ -77,22 +108,8 @@ Value Checkpointer::AsyncWriter::snapshot(const Value& state) {
     return result;
   };
   Value copy = state;
-  std::vector<Value*> pending{&copy};
-  while (!pending.empty()) {
-    Value& value = *pending.back();
-    pending.pop_back();
-    if (value.is(Value::Type::tensor)) value = copied(value.as_tensor());
-    if (value.is(Value::Type::list)) {
-      for (Value& item : value.as_list()) pending.push_back(&item);
-    }
-    if (value.is(Value::Type::tuple)) {
-      for (Value& item : value.as_tuple()) pending.push_back(&item);
-    }
-    if (value.is(Value::Type::dict)) {
-      for (auto& entry : value.as_dict()) pending.push_back(&entry.value);
-    }
-  }
-  if (pin) synchronize_device(default_device());
+  visit_tensors(copy, [&](Value& value) { value = copied(value.as_tensor()); });
+  for (const c10::Device device : devices_of(state)) synchronize_device(device);
   buffers_ = std::move(buffers);
   return copy;
 }

@@ -3,6 +3,8 @@
 #include <treadle/base/value.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 
+#include <c10/core/Device.h>
+
 #include <atomic>
 #include <exception>
 #include <functional>
@@ -10,6 +12,10 @@
 #include <vector>
 
 namespace treadle {
+
+/// The devices that hold tensors of `state`, each once, but for the CPU. Copies that do not block are there when all of these are
+/// synchronized.
+std::vector<c10::Device> devices_of(const Value& state);
 
 /// Copies a state into host memory that is kept from one save to the next, and writes it on a thread of its own.
 /// Owner's thread only. The destructor waits.

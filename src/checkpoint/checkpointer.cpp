@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "base/exception_text.hpp"
@@ -19,6 +20,28 @@
 namespace treadle {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+/// Makes the name of `folder` and those of the folders above it durable: who made them need not have, and a file is lost with any
+/// of them. A folder that this process may not open, that stands where folders are not synced, or that a store does not know, is
+/// passed over: what is in it was there before.
+void make_name_durable(FileSystem& files, const fs::path& folder) {
+  for (fs::path place = folder; place.has_relative_path();) {
+    place = place.parent_path();
+    const fs::path above = place.empty() ? "." : place;
+    try {
+      files.sync_folder(above);
+    } catch (const IoError& error) {
+      const int number = error.error_number();
+      constexpr std::array passed_over{EACCES, EINVAL, ENOENT, ENOTSUP, EPERM, EROFS};
+      if (std::ranges::find(passed_over, number) == passed_over.end()) throw;
+      log_debug(error.what());
+    }
+  }
+}
+
+}  // namespace
 
 Checkpointer::Checkpointer(torch::nn::Module& model, fs::path save_dir, CheckpointerOptions options)
     : model_(&model), save_dir_(std::move(save_dir)), options_(std::move(options)), async_(std::make_unique<AsyncWriter>()) {
@@ -81,22 +104,23 @@ void Checkpointer::save_now(const std::string& name, const Dict& extras, Parts p
   finish_save(error, path);
 }
 
-void Checkpointer::save_async(const std::string& name, const Dict& extras) {
-  if (!saves()) return;
+bool Checkpointer::save_async(const std::string& name, const Dict& extras) {
+  if (!saves()) return false;
   fs::path path = file_of(name);
   if (options_.when_busy == CheckpointerOptions::Busy::skip) {
     if (group().broadcast(async_->busy()).as_bool()) {
       if (group().is_main_process())
         log_warning(fmt::format("{} is skipped: {} is still being written", path.string(), async_path_.string()));
-      return;
+      return false;
     }
   }
   wait();
   Value state = collect(extras);
   async_path_ = path;
-  if (!group().is_main_process()) return;
+  if (!group().is_main_process()) return true;
   log_info(fmt::format("Saving checkpoint to {}", path.string()));
   async_->start(state, [this, path](const Value& copy) { write(path, copy); });
+  return true;
 }
 
 void Checkpointer::wait() {
@@ -113,8 +137,10 @@ void Checkpointer::poll() {
   if (error && !options_.ignore_save_errors) std::rethrow_exception(error);
 }
 
-void Checkpointer::write(const fs::path& path, const Value& state, bool tag) const {
+void Checkpointer::write(const fs::path& path, const Value& state, bool tag) {
   options_.file_system->create_folders(save_dir_);
+  if (!folder_is_durable_) make_name_durable(*options_.file_system, save_dir_);
+  folder_is_durable_ = true;
   save_checkpoint_file(path, state, {.file_system = options_.file_system});
   if (tag) write_file_durably(*options_.file_system, save_dir_ / "last_checkpoint", path.filename().string());
 }
@@ -253,10 +279,9 @@ ModelLoad Checkpointer::load_model(Dict& checkpoint) {
     throw FormatError(fmt::format("\"model\" of the checkpoint is a {}, no Dict", to_string(found->type())));
   Dict state = std::move(checkpoint.at("model").as_dict());
   checkpoint.erase("model");
-  if (options_.upgrade) {
-    check_tensors(state);
-    state = options_.upgrade(std::move(state));
-  }
+  check_tensors(state);
+  strip_prefix(state, "module.");  // of a model that was saved inside DataParallel or DistributedDataParallel
+  if (options_.upgrade) state = options_.upgrade(std::move(state));
   return match_model(*model_, std::move(state), options_.non_persistent);
 }
 

@@ -4,6 +4,7 @@
 #include "checkpoint/pickle_values.hpp"
 #include "checkpoint/safetensors_format.hpp"
 #include "checkpoint/unpickler.hpp"
+#include "checkpoint/zip_format.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -170,7 +171,7 @@ Value load_checkpoint_file(const fs::path& path, const LoadOptions& options) {
   if (file->size() == 0) throw FormatError("the file is empty", path, 0);
   std::string head(std::min<std::uint64_t>(file->size(), 512), '\0');
   file->read(0, std::as_writable_bytes(std::span(head)));
-  if (head.starts_with("PK\x03\x04")) return load_zip(*file, path, options);
+  if (head.starts_with(zip::kMagic)) return load_zip(*file, path, options);
   if (head.size() >= 2 && static_cast<unsigned char>(head[0]) == 0x80 && head[1] >= 2 && head[1] <= 5)
     return load_pickle(*file, path, options);
   if (looks_like_safetensors(head, file->size()))

@@ -25,7 +25,6 @@ void check_tensors(const Dict& state) {
 
 ModelLoad match_model(const torch::nn::Module& module, Dict state, const std::vector<std::string>& skip) {
   check_tensors(state);
-  strip_prefix(state, "module.");
   auto skipped = [&](const std::string& name) { return std::find(skip.begin(), skip.end(), name) != skip.end(); };
   Dict own = module_state_dict(module);
   ModelLoad load;

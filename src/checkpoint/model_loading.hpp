@@ -11,8 +11,8 @@ namespace treadle {
 /// Throws FormatError when `state` holds something else than tensors under text keys.
 void check_tensors(const Dict& state);
 
-/// What of `state` goes into `module`; "module." of a wrapped model is taken off first. Names in `skip` are neither missing nor
-/// unexpected. Throws FormatError as `check_tensors` does.
+/// What of `state`, which `check_tensors` takes, goes into `module`. Names in `skip` are neither missing nor unexpected. Throws
+/// FormatError as `check_tensors` does.
 ModelLoad match_model(const torch::nn::Module& module, Dict state, const std::vector<std::string>& skip);
 
 /// Copies the tensors into the parameters and buffers of their names, which have their shapes.

@@ -1,5 +1,6 @@
 #include "checkpoint/archive.hpp"
 #include "checkpoint/tensor_builder.hpp"
+#include "checkpoint/zip_format.hpp"
 
 #include <treadle/base/errors.hpp>
 #include <treadle/checkpoint/file_system.hpp>
@@ -17,9 +18,9 @@ class CheckpointFile::Contents {
  public:
   Contents(const std::filesystem::path& path, const LoadOptions& options)
       : file_((options.file_system ? options.file_system : local_file_system())->open(path)) {
-    std::array<char, 4> head{};
+    std::array<char, zip::kMagic.size()> head{};
     if (file_->size() >= head.size()) file_->read(0, std::as_writable_bytes(std::span(head)));
-    if (std::string_view(head.data(), head.size()) != "PK\x03\x04") {
+    if (std::string_view(head.data(), head.size()) != zip::kMagic) {
       content_ = load_checkpoint_file(path, options);
       return;
     }

@@ -9,7 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <tuple>
+#include <compare>
+#include <limits>
 
 #include "checkpoint/async_writer.hpp"
 
@@ -22,21 +23,62 @@ namespace {
 constexpr const char* kLast = "last_checkpoint";
 constexpr const char* kDamaged = ".damaged";
 constexpr const char* kPinned = ".pinned";
+constexpr const char* kEarlierRun = "previous-";  // the names of folders that `set_aside_previous_run` makes
 
 std::string stripped(const std::string& text) {
   std::size_t from = text.find_first_not_of(" \t\r\n");
   return from == std::string::npos ? "" : text.substr(from, text.find_last_not_of(" \t\r\n") - from + 1);
 }
 
-/// The iteration a checkpoint was taken at, read without its tensors; -1 when it does not say.
-std::int64_t iteration_of(const fs::path& path, const std::shared_ptr<FileSystem>& files) {
-  try {
-    Value value = load_checkpoint_file(path, {.read_tensors = false, .file_system = files});
-    const Value* iteration = value.is(Value::Type::dict) ? value.as_dict().find("iteration") : nullptr;
-    return iteration && iteration->is(Value::Type::integer) ? iteration->as_int() : -1;
-  } catch (const Error&) {
-    return -1;
+/// A file to fall back to. What makes it better than another comes first; the greatest is the best.
+struct Candidate {
+  bool is_whole = false;         ///< holds every checkpointable: with one of the model alone a run would begin at iteration 0
+  bool is_of_this_run = true;    ///< as far as times tell
+  std::int64_t iteration = -1;   ///< the one it was saved after; -1 when it does not say
+  std::int64_t modified_ns = 0;  ///< in this place, since a copied folder keeps the iterations alone
+  fs::path path = {};
+  auto operator<=>(const Candidate&) const = default;
+};
+
+/// When the run in a folder began, if an earlier one is in it too: the newest folder `previous-…` was made then, and what is
+/// older was saved by the earlier run. `last_checkpoint` was written later: where it is the older one times tell nothing, since
+/// files were copied or the clock was put back.
+std::int64_t begin_of_run(const std::vector<FolderEntry>& entries) {
+  constexpr std::int64_t kAlways = std::numeric_limits<std::int64_t>::min();
+  std::int64_t begin = kAlways, tagged = kAlways;
+  for (const FolderEntry& entry : entries) {
+    if (!entry.is_file && entry.name.starts_with(kEarlierRun)) begin = std::max(begin, entry.modified_ns);
+    if (entry.is_file && entry.name == kLast) tagged = entry.modified_ns;
   }
+  return begin <= tagged ? begin : kAlways;
+}
+
+/// Fills in what the checkpoint says without its tensors; nothing when it cannot be read.
+void describe_content(Candidate& candidate, const std::vector<NamedStateful>& parts, const std::shared_ptr<FileSystem>& files) {
+  try {
+    const Value value = load_checkpoint_file(candidate.path, {.read_tensors = false, .file_system = files});
+    const Dict& content = value.as_dict();
+    candidate.is_whole = std::ranges::all_of(parts, [&](const NamedStateful& part) { return content.contains(part.name); });
+    const Value* iteration = content.find("iteration");
+    if (iteration && iteration->is(Value::Type::integer)) candidate.iteration = iteration->as_int();
+  } catch (const Error&) {
+    return;  // what is wrong is said when it is tried
+  }
+}
+
+std::vector<Candidate> best_first(const fs::path& folder, const std::vector<NamedStateful>& parts,
+                                  const std::shared_ptr<FileSystem>& files) {
+  const std::vector<FolderEntry> entries = files->list(folder);
+  const std::int64_t begin = begin_of_run(entries);
+  std::vector<Candidate> found;
+  for (const FolderEntry& entry : entries) {
+    if (!entry.is_file || !entry.name.ends_with(".pth")) continue;
+    found.push_back(
+        {.is_of_this_run = entry.modified_ns >= begin, .modified_ns = entry.modified_ns, .path = folder / entry.name});
+    describe_content(found.back(), parts, files);
+  }
+  std::sort(found.rbegin(), found.rend());
+  return found;
 }
 
 }  // namespace
@@ -127,9 +169,11 @@ std::string Checkpointer::newest_good_file() {
   fs::path last = get_checkpoint_file();
   if (last.has_filename() && is_good(last)) return last.string();
   log_warning(fmt::format("The last checkpoint \"{}\" cannot be used; looking for the newest good one", last.string()));
-  for (const fs::path& path : candidates()) {
+  for (const Candidate& candidate : best_first(save_dir_, checkpointables_, options_.file_system)) {
+    const fs::path& path = candidate.path;
     if (path == last || !is_good(path)) continue;
-    log_warning(fmt::format("Resuming from {} instead", path.string()));
+    const char* whose = candidate.is_of_this_run ? "" : ", which an earlier run in this folder saved";
+    log_warning(fmt::format("Resuming from {} instead{}", path.string(), whose));
     tag_last_checkpoint(path.filename().string());
     return path.string();
   }
@@ -137,20 +181,8 @@ std::string Checkpointer::newest_good_file() {
                                 save_dir_.string()));
 }
 
-/// The newest first: by iteration, then by time.
-std::vector<fs::path> Checkpointer::candidates() const {
-  std::vector<std::tuple<std::int64_t, std::int64_t, fs::path>> found;
-  for (const FolderEntry& entry : options_.file_system->list(save_dir_)) {
-    if (!entry.is_file || !entry.name.ends_with(".pth")) continue;
-    found.emplace_back(iteration_of(save_dir_ / entry.name, options_.file_system), entry.modified_ns, save_dir_ / entry.name);
-  }
-  std::sort(found.rbegin(), found.rend());
-  std::vector<fs::path> paths;
-  for (auto& entry : found) paths.push_back(std::move(std::get<2>(entry)));
-  return paths;
-}
-
-/// Reads the file, and keeps what it holds for the load that follows. A damaged one is set aside.
+/// Reads the file, and keeps what it holds for the load that follows. A damaged one is set aside, unless this object only
+/// reads.
 bool Checkpointer::is_good(const fs::path& path) {
   try {
     verified_ = load_file(path.string());
@@ -160,6 +192,10 @@ bool Checkpointer::is_good(const fs::path& path) {
     log_warning(problem.what());
     return false;
   } catch (const FormatError& problem) {
+    if (!saves()) {
+      log_warning(fmt::format("Damaged checkpoint: {}", problem.what()));
+      return false;
+    }
     fs::path aside = path.string() + kDamaged;
     log_warning(fmt::format("Damaged checkpoint: {}; it is kept as {}", problem.what(), aside.string()));
     try {

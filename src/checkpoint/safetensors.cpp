@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -69,6 +70,21 @@ std::string header_of(const std::vector<Part>& parts) {
   return text.append((8 - text.size() % 8) % 8, ' ');
 }
 
+/// The tensor of `entry` over `content`; without one it lies on the meta device.
+at::Tensor tensor_of(const SafeTensor& entry, const c10::Storage& content, const std::filesystem::path& path) {
+  const auto options = at::TensorOptions().dtype(entry.dtype);
+  std::vector<std::int64_t> strides(entry.shape.size(), 1);
+  for (std::size_t i = strides.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<std::int64_t>(entry.shape[i], 1);
+  try {
+    if (!content) return at::empty(entry.shape, options.device(c10::kMeta));
+    return at::empty({0}, options).set_(content, 0, entry.shape, strides);
+  } catch (const c10::Error& error) {
+    // No memory is taken here, of which there may be too little for a good file.
+    throw FormatError(fmt::format("tensor \"{}\" cannot be made: {}", entry.name.substr(0, 100), error.what_without_backtrace()),
+                      path, kSafetensorsPrefix);
+  }
+}
+
 }  // namespace
 
 Dict read_safetensors(const ReadableFile& file, const std::filesystem::path& path, std::uint64_t max_header, bool read_tensors) {
@@ -84,16 +100,10 @@ Dict read_safetensors(const ReadableFile& file, const std::filesystem::path& pat
   const std::uint64_t data = kSafetensorsPrefix + length;
   Dict tensors;
   for (const SafeTensor& entry : parse_safetensors_header(header, file.size() - data, path)) {
-    const auto options = at::TensorOptions().dtype(entry.dtype);
-    if (!read_tensors) {
-      tensors.set(entry.name, at::empty(entry.shape, options.device(c10::kMeta)));
-      continue;
-    }
-    c10::Storage storage = allocate_storage(entry.end - entry.begin);
-    if (entry.end > entry.begin) file.read(data + entry.begin, bytes_of(storage));
-    std::vector<std::int64_t> strides(entry.shape.size(), 1);
-    for (std::size_t i = strides.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<std::int64_t>(entry.shape[i], 1);
-    tensors.set(entry.name, at::empty({0}, options).set_(storage, 0, entry.shape, strides));
+    c10::Storage content;
+    if (read_tensors) content = allocate_storage(entry.end - entry.begin);
+    if (read_tensors && entry.end > entry.begin) file.read(data + entry.begin, bytes_of(content));
+    tensors.set(entry.name, tensor_of(entry, content, path));
   }
   return tensors;
 }

@@ -155,18 +155,20 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 };
 
 void check_extent(const SafeTensor& entry, const std::filesystem::path& path) {
-  std::uint64_t bytes = c10::elementSize(entry.dtype);
-  bool fits = entry.begin <= entry.end;
-  bool empty = false;
+  const auto fail = [&](const char* problem) {
+    throw FormatError(fmt::format("tensor \"{}\" has {}", entry.name.substr(0, 100), problem), path, kSafetensorsPrefix);
+  };
+  auto bytes = static_cast<std::int64_t>(c10::elementSize(entry.dtype));
+  bool fits = true, empty = false;
   for (std::int64_t size : entry.shape) {
     empty = empty || size == 0;
-    fits = fits && !__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(std::max<std::int64_t>(size, 1)), &bytes);
+    // The strides of an empty tensor are those of one with 1 in place of 0, and must be numbers of 64 bits too.
+    fits = fits && !__builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes);
   }
+  if (!fits) fail("a shape that exceeds any memory");
   if (empty) bytes = 0;
-  if (!fits || entry.end - entry.begin != bytes) {
-    throw FormatError(fmt::format("tensor \"{}\" has offsets that do not fit its shape", entry.name.substr(0, 100)), path,
-                      kSafetensorsPrefix);
-  }
+  if (entry.begin > entry.end || entry.end - entry.begin != static_cast<std::uint64_t>(bytes))
+    fail("offsets that do not fit its shape");
 }
 
 /// Every byte of the data belongs to exactly one tensor.

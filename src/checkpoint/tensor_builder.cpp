@@ -34,6 +34,17 @@ constexpr std::uint64_t kPlaceholderHeap = 64;
 bool multiply(std::uint64_t a, std::uint64_t b, std::uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
 bool add(std::uint64_t a, std::uint64_t b, std::uint64_t& sum) { return !__builtin_add_overflow(a, b, &sum); }
 
+/// What `make` returns; what LibTorch refuses to make is a fault of the file. Memory for contents is taken outside of it: there
+/// may be too little for a good file.
+template <class Make>
+at::Tensor accepted(const ByteSource& source, std::uint64_t position, const Make& make) {
+  try {
+    return make();
+  } catch (const c10::Error& error) {
+    source.fail(fmt::format("a tensor that cannot be made: {}", error.what_without_backtrace()), position);
+  }
+}
+
 }  // namespace
 
 void reverse_bytes(void* data, std::size_t nbytes, std::size_t unit) noexcept {
@@ -99,35 +110,38 @@ at::Tensor TensorBuilder::build(const TensorSpec& spec, bool with_data) {
   const StorageView& view = graph_.views[spec.view];
   std::uint64_t size = c10::elementSize(spec.dtype);
   std::uint64_t available = view.nbytes / size;
+  const std::uint64_t first = view.first_byte / size;
   if (spec.offset < 0) fail("the offset of a tensor is negative", spec.position);
   auto offset = static_cast<std::uint64_t>(spec.offset);
   // A view without elements may begin behind the end, as a slice of an empty tensor does; it refers to nothing.
-  const bool nothing = geometry.reach == 0 && offset <= std::numeric_limits<std::int64_t>::max() / size;
+  const bool nothing = geometry.reach == 0 && offset <= std::numeric_limits<std::int64_t>::max() / size - first;
   if (!nothing && (offset > available || geometry.reach > available - offset)) {
     fail(fmt::format("a tensor reaches to element {} of a storage that has {}", offset + geometry.reach, available),
          spec.position);
   }
-  if (geometry.count * size > options_.file_size && !options_.allow_expanded) {
-    fail(fmt::format("a tensor stands for {} bytes in a file of {}; load it with allow_expanded if that is intended",
-                     geometry.count * size, options_.file_size),
+  std::uint64_t nbytes = 0;
+  if (!multiply(geometry.count, size, nbytes)) fail("the sizes of a tensor exceed any memory", spec.position);
+  if (nbytes > options_.file_size && !options_.allow_expanded) {
+    fail(fmt::format("a tensor stands for {} bytes in a file of {}; load it with allow_expanded if that is intended", nbytes,
+                     options_.file_size),
          spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.dtype);
   // There is no quantized meta tensor: the whole numbers stand for it.
   if (!with_data) {
-    return at::empty_strided(geometry.sizes, geometry.strides, options.dtype(c10::toUnderlying(spec.dtype)).device(c10::kMeta));
+    const auto meta = options.dtype(c10::toUnderlying(spec.dtype)).device(c10::kMeta);
+    return accepted(source_, spec.position, [&] { return at::empty_strided(geometry.sizes, geometry.strides, meta); });
   }
   if (view.first_byte % size != 0) fail("a tensor starts within an element of its storage", spec.position);
+  if (spec.conjugate && !c10::isComplexType(spec.dtype)) fail("a conjugate tensor of a dtype that is not complex", spec.position);
   auto result = spec.quantizer == kNotQuantized ? at::empty({0}, options) : quantized_shell(spec, geometry.sizes);
-  result.set_(storage(view.storage), static_cast<std::int64_t>(offset + view.first_byte / size), geometry.sizes,
-              geometry.strides);
-  if (spec.conjugate || spec.negative) {
-    if (!c10::isComplexType(spec.dtype) && spec.conjugate)
-      fail("a conjugate tensor of a dtype that is not complex", spec.position);
-    result._set_conj(spec.conjugate);
-    result._set_neg(spec.negative);
-  }
-  return result;
+  const c10::Storage& content = storage(view.storage);
+  return accepted(source_, spec.position, [&] {
+    result.set_(content, static_cast<std::int64_t>(offset + first), geometry.sizes, geometry.strides);
+    if (spec.conjugate) result._set_conj(true);
+    if (spec.negative) result._set_neg(true);
+    return result;
+  });
 }
 
 /// A quantized tensor without elements, of as many dimensions as `sizes` has.
@@ -232,8 +246,8 @@ at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
   bool decode = data.form == TextForm::narrow;
   if (data.kind == NodeKind::text && data.form != TextForm::latin1) fail("the content of a numpy array is text", spec.position);
   std::uint64_t nbytes = decode ? *narrow_length(stored) : stored.size();
-  std::uint64_t size = c10::elementSize(spec.type.dtype);
-  if (geometry.count * size != nbytes) {
+  std::uint64_t size = c10::elementSize(spec.type.dtype), wanted = 0;
+  if (!multiply(geometry.count, size, wanted) || wanted != nbytes) {
     fail(fmt::format("a numpy array of {} elements of {} bytes has a content of {} bytes", geometry.count, size, nbytes),
          spec.position);
   }

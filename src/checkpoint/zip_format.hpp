@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace treadle::zip {
 
 // The parts of PKWARE's APPNOTE 6.3 that stored archives need. All numbers are little-endian.
+inline constexpr std::string_view kMagic = "PK\x03\x04";      // how an archive that holds a file begins: a local header
 inline constexpr std::uint32_t kLocalHeader = 0x04034b50;     // section 4.3.7, 30 bytes
 inline constexpr std::uint32_t kDataDescriptor = 0x08074b50;  // 4.3.9
 inline constexpr std::uint32_t kCentralHeader = 0x02014b50;   // 4.3.12, 46 bytes

@@ -1,8 +1,11 @@
 #include <comm/exchange.hpp>
+#include <comm/local_place.hpp>
 #include <comm/meeting.hpp>
+#include <comm/reduced_dtype.hpp>
 #include <comm/reducer.hpp>
 #include <comm/value_codec.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/rng.hpp>
 #include <treadle/comm/process_group.hpp>
 
 #include <ATen/core/Tensor.h>
@@ -16,7 +19,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <random>
+#include <optional>
 
 namespace treadle {
 namespace {
@@ -74,11 +77,18 @@ T number_in(std::string_view text, std::size_t offset = 0) {
   return number;
 }
 
+/// What a rank tells at its start: its build, and behind that its place on its machine.
+std::string start_text(const ConnectOptions& options) {
+  return build_name() + '\n' + write_place({options.local_rank, options.local_size});
+}
+std::string_view build_in(std::string_view text) { return text.substr(0, text.find('\n')); }
+
 class ProcessGroup final : public Group {
  public:
-  /// Connects with the ranks that `place` speaks of, who come to `store` under `name`.
-  ProcessGroup(std::shared_ptr<Store> store, ConnectOptions options, std::string name)
-      : options_(std::move(options)), name_(std::move(name)), store_(std::move(store)) {
+  /// Connects with the ranks that `options` speak of, who come to `store` under `name`. `machine` is a number that only the ranks
+  /// of this machine give; without it they are those that follow one another with local ranks from 0 on.
+  ProcessGroup(std::shared_ptr<Store> store, ConnectOptions options, std::string name, std::optional<int> machine = {})
+      : options_(std::move(options)), name_(std::move(name)), machine_(machine), store_(std::move(store)) {
     join(options_.generation, options_.timeout);
   }
   ~ProcessGroup() override {
@@ -120,8 +130,7 @@ class ProcessGroup final : public Group {
   }
 
   std::uint64_t shared_random_seed() override {
-    std::random_device device;
-    const std::uint64_t own = static_cast<std::uint64_t>(device()) << 32 | device();
+    const std::uint64_t own = random_seed();
     exchange_->call(round_, Call::shared_random_seed, 0, Payload::of(bytes_of(own)));
     return number_in<std::uint64_t>(round_.parts.front().text);
   }
@@ -179,19 +188,15 @@ class ProcessGroup final : public Group {
     if (own == ranks.end()) throw CommError("this rank is not one of the subgroup", rank_, name_of(Call::make_subgroup));
     for (int rank : ranks) require_rank(rank, Call::make_subgroup);
     if (ranks.size() == 1) return make_single_process_group();
-    // Local places: the ranks of one machine follow one another.
     ConnectOptions options = options_;
-    const auto here = [&](int rank) { return rank >= rank_ - local_rank_ && rank < rank_ - local_rank_ + local_size_; };
     options.rank = static_cast<int>(own - ranks.begin());
     options.world_size = static_cast<int>(ranks.size());
-    options.local_rank = static_cast<int>(std::count_if(ranks.begin(), own, here));
-    options.local_size = static_cast<int>(std::count_if(ranks.begin(), ranks.end(), here));
     options.generation = 0;
     const std::string list = fmt::format("{}", fmt::join(ranks, "-"));
     const std::string name = fmt::format("{}/{}/subgroup-{}-{}", name_, generation(), list, subgroups_[list]++);
     const Exchange::Round round = exchange_->outside_calls(Call::make_subgroup);
     try {
-      return std::make_shared<ProcessGroup>(store_, options, name);
+      return std::make_shared<ProcessGroup>(store_, options, name, machine());
     } catch (const std::exception& error) {
       exchange_->throw_failure(round, fmt::format("in the numbers of the subgroup {}", error.what()), ranks);
     }
@@ -204,6 +209,7 @@ class ProcessGroup final : public Group {
 
  private:
   std::string key(const std::string& name) const { return fmt::format("{}/{}/{}", name_, generation(), name); }
+  int machine() const { return machine_.value_or(options_.rank - options_.local_rank); }
 
   /// Meets the others in `generation`, waiting for absent ones until `patience` is over, and connects with those that came.
   void join(std::int64_t generation, Milliseconds patience) {
@@ -212,7 +218,7 @@ class ProcessGroup final : public Group {
     const Meeting meeting{.name = fmt::format("{}/{}", name_, generation),
                           .rank = options_.rank,
                           .world_size = options_.world_size,
-                          .machine = options_.rank - options_.local_rank,
+                          .machine = machine(),
                           .patience = patience,
                           .go_on_without = again};
     std::shared_ptr<Exchange> exchange;
@@ -244,18 +250,34 @@ class ProcessGroup final : public Group {
       const std::lock_guard lock(mutex_);
       exchange_ = std::move(exchange);
     }
+    exchange_->call(round_, Call::connect, world_size_, Payload::of(start_text(options_)));
     compare_builds();
+    // Of a group that was told its machines places say nothing, and behind a loss there are gaps.
+    if (!machine_ && world_size_ == options_.world_size) compare_places();
   }
 
-  void compare_builds() {
+  void compare_builds() const {
     const std::string own = build_name();
-    exchange_->call(round_, Call::connect, world_size_, Payload::of(own));
     for (std::size_t rank = 0; rank < round_.parts.size(); ++rank) {
-      const std::string_view theirs = round_.parts[rank].text;
+      const std::string_view theirs = build_in(round_.parts[rank].text);
       if (theirs == own) continue;
       throw CommError(fmt::format("rank {} runs another build: {} there, {} here", rank, theirs, own), rank_,
                       name_of(Call::connect));
     }
+  }
+
+  /// Two ranks of one machine could get one local rank, and with it one device, and nobody would notice.
+  void compare_places() {
+    std::vector<LocalPlace> places;
+    for (const Exchange::Part& part : round_.parts) places.push_back(read_place(part.text.substr(build_in(part.text).size())));
+    const auto rank = out_of_place(places);
+    if (!rank) return;
+    say_farewell();  // every rank comes here: none may cut off what another still reads
+    throw ConfigError(
+        fmt::format("the ranks of each machine must follow one another, with local ranks from 0 on, but rank {} has "
+                    "local rank {} of {}: start them with srun --distribution=block, or mpirun --map-by slot",
+                    *rank, places[*rank].rank, places[*rank].size),
+        "ConnectOptions.local_rank");
   }
 
   void say_farewell() noexcept {
@@ -303,7 +325,8 @@ class ProcessGroup final : public Group {
       offset += sizeof(double);
       if (average) sum /= static_cast<double>(messages.texts.size());
       if (value.is(Value::Type::tensor)) {
-        result.set(name, at::empty_like(value.as_tensor()).fill_(sum));
+        const auto dtype = reduced_dtype(value.as_tensor().scalar_type(), average);
+        result.set(name, at::empty_like(value.as_tensor(), dtype).fill_(sum));
       } else {
         result.set(name, sum);
       }
@@ -313,6 +336,7 @@ class ProcessGroup final : public Group {
 
   ConnectOptions options_;  // with the places of the first generation of this object, or those before a rebuild
   std::string name_;
+  std::optional<int> machine_;  // in a subgroup, whose ranks may stand in any order
   std::shared_ptr<Store> store_;
   std::atomic<int> rank_ = 0, world_size_ = 1, local_rank_ = 0, local_size_ = 1;
   std::atomic<std::int64_t> generation_ = 0;

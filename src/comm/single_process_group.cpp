@@ -1,12 +1,14 @@
+#include <comm/reduced_dtype.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/rng.hpp>
 #include <treadle/comm/gradient_reducer.hpp>
 #include <treadle/comm/group.hpp>
 
+#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
 #include <atomic>
 #include <mutex>
-#include <random>
 
 namespace treadle {
 namespace {
@@ -47,13 +49,21 @@ class SingleProcessGroup final : public Group {
   }
   std::uint64_t shared_random_seed() override {
     require_sound("shared_random_seed");
-    std::random_device device;
-    return static_cast<std::uint64_t>(device()) << 32 | device();
+    return random_seed();
   }
-  Dict reduce_dict(const Dict& numbers, bool) override {
+  Dict reduce_dict(const Dict& numbers, bool average) override {
     require_sound("reduce_dict");
     require_numbers(numbers);
-    return numbers;
+    Dict result;
+    for (const auto& [name, value] : numbers) {
+      if (value.is(Value::Type::tensor)) {
+        const at::Tensor& tensor = value.as_tensor();
+        result.set(name, tensor.to(reduced_dtype(tensor.scalar_type(), average)));
+      } else {
+        result.set(name, value.as_double());
+      }
+    }
+    return result;
   }
 
   void start_step_exchange(std::span<const double> row) override {

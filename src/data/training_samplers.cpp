@@ -1,4 +1,5 @@
 #include <treadle/base/errors.hpp>
+#include <treadle/base/rng.hpp>
 #include <treadle/base/value_view.hpp>
 #include <treadle/data/training_samplers.hpp>
 
@@ -48,7 +49,7 @@ constexpr std::int64_t last_position = std::int64_t{1} << 62;
 
 std::uint64_t seed_or_shared(std::optional<std::int64_t> seed, const std::shared_ptr<Group>& group) {
   if (seed) return static_cast<std::uint64_t>(*seed);
-  return group ? group->shared_random_seed() : c10::detail::getNonDeterministicRandom();
+  return group ? group->shared_random_seed() : random_seed();
 }
 
 EpochSampler::EpochSampler(const char* kind, std::int64_t size, std::optional<std::int64_t> seed, std::shared_ptr<Group> group)

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
@@ -88,6 +89,8 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
 
 std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::string& name, std::shared_ptr<Group> group) {
   TestLoaderOptions options = test_loader_options(config);
+  // As many samples at once as in a step of training, for which there is memory.
+  options.batch_size = std::max<std::int64_t>(1, options.batch_size / (group ? group->get_world_size() : 1));
   options.name = name;
   std::shared_ptr<const Dataset> dataset = open_dataset(config, "DATASETS.TEST", name);
   options.transform = test_transform(config, *dataset);

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 namespace treadle {
 namespace {
@@ -64,7 +65,7 @@ void open_log(const fs::path& folder, int rank) {
 void log_block(const std::string& title, const std::string& text) { log_debug(title + "\n" + text); }
 
 /// Which algorithms LibTorch may take, and how exact they are.
-void set_numerics(const Config& config) {
+void set_numerics(const Config& config, bool eval_only) {
   const std::string& precision = config.get_string("FLOAT32_PRECISION");
   if (!precision.empty() && precision != "highest" && precision != "high" && precision != "medium")
     config.fail("FLOAT32_PRECISION", "expected \"highest\", \"high\", \"medium\" or nothing");
@@ -72,11 +73,12 @@ void set_numerics(const Config& config) {
   if (deterministic && benchmark)
     config.fail("CUDNN_BENCHMARK", "cuDNN's choice may differ from run to run; set it or TREADLE.DETERMINISTIC to False");
   at::Context& context = at::globalContext();
-  if (!precision.empty()) {
+  // On the CPU LibTorch would take bfloat16 for "medium"; the setting speaks of an accelerator's units.
+  if (!precision.empty() && accelerator_count() > 0) {
     context.setFloat32MatmulPrecision(precision);
-    if (accelerator_count() > 0) context.setAllowTF32CuDNN(precision != "highest");
+    context.setAllowTF32CuDNN(precision != "highest");
   }
-  context.setBenchmarkCuDNN(benchmark);
+  if (!eval_only) context.setBenchmarkCuDNN(benchmark);
   context.setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
   context.setDeterministicCuDNN(deterministic);
   // cuBLAS is deterministic with a work space of its own for each stream. It reads this when it starts.
@@ -85,7 +87,9 @@ void set_numerics(const Config& config) {
 
 std::uint64_t seed_of(const Config& config, Group& group) {
   const std::int64_t seed = config.get_int("SEED");
-  const std::uint64_t base = seed >= 0 ? static_cast<std::uint64_t>(seed) : group.shared_random_seed() >> 32;
+  // Not `shared_random_seed`, which an earlier seed of this process foretells.
+  const auto by_chance = [&] { return group.broadcast(static_cast<std::int64_t>(std::random_device()())).as_int(); };
+  const auto base = static_cast<std::uint64_t>(seed >= 0 ? seed : by_chance());
   return base + static_cast<std::uint64_t>(group.get_rank());
 }
 
@@ -117,7 +121,7 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
   const std::int64_t threads = config.get_int("TREADLE.THREADS");
   if (threads < 0 || threads > 4096) config.fail("TREADLE.THREADS", "expected 1 to 4096 threads, or 0 for LibTorch's default");
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
-  set_numerics(config);
+  set_numerics(config, options.eval_only);
 
   log_info(fmt::format("Rank of current process: {}. World size: {}", group.get_rank(), group.get_world_size()));
   log_block("Environment:", environment_report());

@@ -15,7 +15,9 @@ Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool r
   const auto model = builders.model(config);
   set_sync_batch_norm_group(*model, group);
   model->to(device_option(config, group->get_local_rank()));
-  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), checkpointer_options(*model, group));
+  CheckpointerOptions options = checkpointer_options(*model, group);
+  options.save_to_disk = false;  // the run of the folder may go on meanwhile
+  DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), std::move(options));
   if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
     if (resume) config.fail("OUTPUT_DIR", "there is no checkpoint to evaluate in this folder");
     throw ConfigError(

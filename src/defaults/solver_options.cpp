@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 
 namespace treadle {
@@ -31,15 +32,23 @@ GradientClippingOptions clipping_options(const Config& config) {
   return clip;
 }
 
-/// 0 when there is no run, or its last checkpoint does not say.
+/// 0 when there is no run, or its last checkpoint does not say. One that cannot be read is no reason to give up: the run resumes
+/// from another then.
 std::int64_t saved_max_iter(const std::filesystem::path& folder) {
   std::ifstream tag(folder / "last_checkpoint");
   std::string name;
   if (!std::getline(tag, name) || name.empty()) return 0;
-  const Value checkpoint = load_checkpoint_file(folder / name, {.read_tensors = false});
-  const ValueView view(checkpoint);
-  if (!checkpoint.as_dict().contains("treadle") || !view["treadle"].as_dict().contains("max_iter")) return 0;
-  return view["treadle"]["max_iter"].as_int();
+  try {
+    const Value checkpoint = load_checkpoint_file(folder / name, {.read_tensors = false});
+    const auto record = ValueView(checkpoint).find("treadle");
+    const auto max_iter = record ? record->find("max_iter") : std::nullopt;
+    return max_iter ? max_iter->as_int() : 0;
+  } catch (const Error& problem) {
+    log_warning(
+        fmt::format("\"{}\" does not tell the SOLVER.MAX_ITER of the run that is resumed, so that of the config counts: {}",
+                    (folder / name).string(), problem.what()));
+    return 0;
+  }
 }
 
 }  // namespace

@@ -7,9 +7,27 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
+#include <string_view>
 
 namespace treadle {
+namespace {
+
+// Where a checkpoint has the states of hooks.
+constexpr const char* kHooks = "hooks";
+constexpr const char* kApart = "treadle_hooks";
+
+/// Detectron2 hands what it finds in "hooks" to its hook of that name, and these of its hooks take none: it would not resume.
+bool is_stateless_in_detectron2(std::string_view key) {
+  const std::string_view name = key.substr(0, key.find('#'));
+  constexpr std::array<std::string_view, 10> names{"AutogradProfiler", "BestCheckpointer",     "CallbackHook",   "EvalHook",
+                                                   "IterationTimer",   "PeriodicCheckpointer", "PeriodicWriter", "PreciseBN",
+                                                   "TorchMemoryStats", "TorchProfiler"};
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
 
 void TrainerBase::check_order(const HookBase& hook) const {
   for (const Registered& earlier : hooks_) {
@@ -89,13 +107,15 @@ void TrainerBase::return_to(const Dict& state) {
 
 Dict TrainerBase::state_dict() const {
   Dict state{{"iteration", completed_}};
-  Dict hooks;
+  Dict hooks, apart;
+  const auto place_of = [&](const std::string& key) -> Dict& { return is_stateless_in_detectron2(key) ? apart : hooks; };
   for (const Registered& registered : hooks_) {
     Dict own = registered.hook->state_dict();
-    if (!own.empty()) hooks.set(registered.key, std::move(own));
+    if (!own.empty()) place_of(registered.key).set(registered.key, std::move(own));
   }
-  for (const auto& waiting : waiting_state_) hooks.set(waiting.key, waiting.value);
-  if (!hooks.empty()) state.set("hooks", std::move(hooks));
+  for (const auto& waiting : waiting_state_) place_of(waiting.key.string()).set(waiting.key, waiting.value);
+  if (!hooks.empty()) state.set(kHooks, std::move(hooks));
+  if (!apart.empty()) state.set(kApart, std::move(apart));
   return state;
 }
 
@@ -104,16 +124,18 @@ void TrainerBase::check_state_dict(const Dict& state) const {
   const std::int64_t iteration = view["iteration"].as_int();
   if (iteration < -1 || iteration == std::numeric_limits<std::int64_t>::max())
     view["iteration"].fail("expected a number from -1 on");
-  const auto hooks = view.find("hooks");
-  if (!hooks) return;
-  for (const auto& entry : hooks->as_dict()) (*hooks)[entry.key.string()].as_dict();
-  for (const Registered& registered : hooks_) {
-    const auto own = hooks->find(registered.key);
-    if (!own) continue;
-    try {
-      registered.hook->check_state_dict(own->as_dict());
-    } catch (const FormatError& error) {
-      throw FormatError(fmt::format("hooks.{}: {}", registered.key, error.what()));
+  for (const char* place : {kHooks, kApart}) {
+    const auto hooks = view.find(place);
+    if (!hooks) continue;
+    for (const auto& entry : hooks->as_dict()) (*hooks)[entry.key.string()].as_dict();
+    for (const Registered& registered : hooks_) {
+      const auto own = hooks->find(registered.key);
+      if (!own) continue;
+      try {
+        registered.hook->check_state_dict(own->as_dict());
+      } catch (const FormatError& error) {
+        throw FormatError(fmt::format("{}.{}: {}", place, registered.key, error.what()));
+      }
     }
   }
 }
@@ -126,9 +148,13 @@ void TrainerBase::load_state_dict(const Dict& state) {
   resume_.reset();
   in_step_ = false;
   waiting_state_.clear();
-  const Value* hooks = state.find("hooks");
-  if (hooks == nullptr) return;
-  for (const auto& entry : hooks->as_dict()) {
+  for (const char* place : {kHooks, kApart}) {
+    if (const Value* hooks = state.find(place)) load_hooks(hooks->as_dict());
+  }
+}
+
+void TrainerBase::load_hooks(const Dict& states) {
+  for (const auto& entry : states) {
     const std::string key = entry.key.string();
     const auto found = std::find_if(hooks_.begin(), hooks_.end(), [&](const Registered& each) { return each.key == key; });
     if (found != hooks_.end()) {

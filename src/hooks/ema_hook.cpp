@@ -9,7 +9,8 @@ void EmaHook::after_step(TrainerBase&) { average_.update(); }
 void EmaHook::after_train(TrainerBase& trainer) {
   if (checkpointer_ == nullptr || trainer.outcome() != Outcome::completed) return;
   const std::shared_ptr<void> averages = scope()();
-  checkpointer_->save_aside("model_ema", {{"iteration", trainer.iter() - 1}}, Checkpointer::Parts::model);
+  // Without "iteration" it is the last to be taken when a run looks for a good checkpoint to resume from.
+  checkpointer_->save_aside("model_ema", {{"ema", Dict{{"iteration", trainer.iter() - 1}}}}, Checkpointer::Parts::model);
 }
 
 Scope EmaHook::scope() {

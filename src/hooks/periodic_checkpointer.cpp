@@ -44,6 +44,7 @@ PeriodicCheckpointer::PeriodicCheckpointer(Checkpointer& checkpointer, PeriodicC
 
 void PeriodicCheckpointer::before_train(TrainerBase& trainer) {
   saved_iteration_ = trainer.start_iter() - 1;
+  begun_name_.clear();
   recent_.clear();
   seen_ = checkpointer_.saved().size();
   if (!options_.max_to_keep || trainer.start_iter() == 0) return;
@@ -61,7 +62,7 @@ void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
   const std::int64_t iteration = trainer.iter();
   if (options_.async) {
     checkpointer_.poll();
-    forget_oldest();
+    note_saved();
   }
   const bool is_last = iteration + 1 >= trainer.max_iter();
   const bool is_due = (iteration + 1) % options_.period == 0;
@@ -76,28 +77,40 @@ void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
 }
 
 void PeriodicCheckpointer::after_train(TrainerBase& trainer) {
+  // What is under way may be of this iteration, and may fail.
+  checkpointer_.wait();
+  note_saved();
   const std::int64_t last = trainer.iter() - 1;
   const bool unsaved = trainer.outcome() == Outcome::stopped && last != saved_iteration_;
   if (unsaved) save(periodic_name(options_.file_prefix, last), last, false);
-  checkpointer_.wait();
-  forget_oldest();
 }
 
 void PeriodicCheckpointer::save(const std::string& name, std::int64_t iteration, bool async) {
   const Dict extras{{"iteration", iteration}};
-  async ? checkpointer_.save_async(name, extras) : checkpointer_.save(name, extras);
-  saved_iteration_ = iteration;
-  forget_oldest();
+  begun_name_ = name;
+  begun_iteration_ = iteration;
+  saved_iteration_ = -1;  // a run that went back may have saved this iteration before
+  if (!async) {
+    checkpointer_.save(name, extras);
+  } else if (!checkpointer_.save_async(name, extras)) {
+    begun_name_.clear();
+  }
+  note_saved();
 }
 
 // Only what is durable counts: a save that failed must not push out one that is good.
-void PeriodicCheckpointer::forget_oldest() {
+void PeriodicCheckpointer::note_saved() {
   for (; seen_ < checkpointer_.saved().size(); ++seen_) {
     const std::string& name = checkpointer_.saved()[seen_];
+    if (name == begun_name_) saved_iteration_ = begun_iteration_;
     if (!options_.max_to_keep || iteration_of(name, options_.file_prefix) < 0) continue;
     std::erase(recent_, name);
     recent_.push_back(name);
   }
+  forget_oldest();
+}
+
+void PeriodicCheckpointer::forget_oldest() {
   for (; options_.max_to_keep && std::ssize(recent_) > *options_.max_to_keep; recent_.erase(recent_.begin())) {
     try {
       checkpointer_.forget(recent_.front());

@@ -40,7 +40,8 @@ void upgrade_frozen(const FrozenBatchNorm2d& norm, const std::string& prefix, Di
 void upgrade(const torch::nn::Module& module, const std::string& prefix, Dict& state) {
   if (const auto* frozen = dynamic_cast<const FrozenBatchNorm2d*>(&module)) upgrade_frozen(*frozen, prefix, state);
   const bool counts = module.named_buffers(/*recurse=*/false).contains("num_batches_tracked");
-  if (counts && state.contains(prefix + "running_mean") && !state.contains(prefix + "num_batches_tracked"))
+  const bool saved = state.contains(prefix + "weight") || state.contains(prefix + "running_mean");
+  if (counts && saved && !state.contains(prefix + "num_batches_tracked"))
     state.set(prefix + "num_batches_tracked", at::zeros({}, at::kLong));
   for (const auto& child : module.named_children()) upgrade(*child.value(), prefix + child.key() + ".", state);
 }

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 namespace treadle {
 namespace {
@@ -104,7 +105,25 @@ LossDict ImageClassifier::losses(const Batch& batch) {
 }
 
 List ImageClassifier::predict(const Batch& batch) {
-  const at::Tensor scores = logits(batch).softmax(1);
+  const Value& image = batch.field("image");
+  if (!image.is(Value::Type::list)) return predictions_of(normalized(batch.tensor("image")));
+  const List& images = image.as_list();
+  // What pads a smaller image would count in its scores, and make them depend on the others of the batch.
+  std::map<std::vector<std::int64_t>, std::vector<std::size_t>> of_one_size;
+  for (std::size_t i = 0; i < images.size(); ++i) of_one_size[images[i].as_tensor().sizes().vec()].push_back(i);
+  List predictions;
+  for (std::size_t i = 0; i < images.size(); ++i) predictions.push_back({});
+  for (const auto& [size, places] : of_one_size) {
+    List alike;
+    for (const std::size_t place : places) alike.push_back(images[place]);
+    List scores = predictions_of(padded(alike));
+    for (std::size_t i = 0; i < places.size(); ++i) predictions[places[i]] = std::move(scores[i]);
+  }
+  return predictions;
+}
+
+List ImageClassifier::predictions_of(const at::Tensor& images) {
+  const at::Tensor scores = forward_(images).softmax(1);
   List predictions;
   predictions.reserve(static_cast<std::size_t>(scores.size(0)));
   for (at::Tensor& row : scores.unbind(0)) predictions.push_back(Dict{{"scores", std::move(row)}});

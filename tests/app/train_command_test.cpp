@@ -139,6 +139,35 @@ TEST(TrainCommand, AMistakeLeavesTheEarlierRunWhole) {
   EXPECT_EQ(command.train({"--resume", "SOLVER.MAX_ITER", "12"}).status, 0);
 }
 
+TEST(TrainCommand, WeightsThatCannotBeLoadedLeaveTheEarlierRunWhole) {
+  const Command command;
+  const fs::path output = command.output;
+  ASSERT_EQ(command.train({"SOLVER.MAX_ITER", "6"}).status, 0);
+  write_text(command.folder / "no_checkpoint.pth", "no checkpoint");
+  // A line that a kill has torn is cut by who goes on with the file, and by nobody else.
+  const std::string torn = read_text(output / "metrics.json") + "{\"iter";
+  write_text(output / "metrics.json", torn);
+  const std::string last = read_text(output / "last_checkpoint");
+  const auto fails = [&](std::vector<std::string> words, const std::string& weights) {
+    for (const std::string& word : {std::string("MODEL.WEIGHTS"), command.folder / weights}) words.push_back(word);
+    const ProcessResult result = command.train(words);
+    EXPECT_EQ(result.status, 1) << result.out;
+    EXPECT_TRUE(contains(result.err, weights)) << result.err;
+    EXPECT_EQ(read_text(output / "metrics.json"), torn) << weights;
+    EXPECT_FALSE(fs::exists(output / "previous-1")) << weights;
+  };
+  for (const char* weights : {"absent.pth", "no_checkpoint.pth"}) fails({"SOLVER.MAX_ITER", "6"}, weights);
+  EXPECT_EQ(read_text(output / "last_checkpoint"), last);
+  const ProcessResult resumed = command.train({"--resume", "SOLVER.MAX_ITER", "12"});
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_TRUE(contains(resumed.out, "Starting training from iteration 6\n")) << resumed.out;
+
+  // A run that had saved nothing yet begins anew with --resume too.
+  fs::remove(output / "last_checkpoint");
+  write_text(output / "metrics.json", torn);
+  fails({"--resume", "SOLVER.MAX_ITER", "6"}, "absent.pth");
+}
+
 TEST(TrainCommand, HelpShowsAnExample) {
   const ProcessResult help = run_process({Command::program(), "train", "--help"});
   EXPECT_EQ(help.status, 0);

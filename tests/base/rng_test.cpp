@@ -7,6 +7,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <cmath>
+#include <map>
 
 namespace treadle {
 namespace {
@@ -99,6 +100,25 @@ TEST(Rng, DefaultGeneratorStateComesBack) {
   EXPECT_TRUE(first.equal(at::rand({4})));
   seed_everything(11);
   EXPECT_TRUE(first.equal(at::rand({4})));
+}
+
+// numpy.random.seed(seed), then numpy.random.randint(2**31) four times.
+TEST(Rng, RandomSeedsAreNumpys) {
+  const std::map<std::uint64_t, std::vector<std::uint32_t>> numpys{{0, {209652396, 398764591, 924231285, 1478610112}},
+                                                                   {42, {1608637542, 1273642419, 1935803228, 787846414}},
+                                                                   {0xffffffff, {419326371, 479346978, 1771170828, 269265991}}};
+  for (const auto& [seed, expected] : numpys) {
+    seed_everything(seed);
+    for (const std::uint32_t number : expected) EXPECT_EQ(random_seed(), number) << seed;
+  }
+}
+
+TEST(Rng, RandomSeedsLeaveTheDefaultGeneratorAlone) {
+  seed_everything(7);
+  const at::Tensor expected = at::rand({4});
+  seed_everything(7);
+  random_seed();
+  EXPECT_TRUE(at::rand({4}).equal(expected));
 }
 
 TEST(Rng, ABadGeneratorStateChangesNothing) {

@@ -1,5 +1,6 @@
 #include <tests/support/forwarding_file_system.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/base/module_state.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
 #include <treadle/checkpoint/file_system.hpp>
@@ -35,6 +36,23 @@ struct Quiet {
     return false;
   }
 };
+
+TEST(Checkpointer, TheUpgradeSeesTheNamesOfAModelThatWasWrapped) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  Dict wrapped;
+  for (const auto& entry : module_state_dict(SmallModel(3))) wrapped.set("module." + entry.key.string(), entry.value);
+  save_checkpoint_file(folder / "wrapped.pth", Dict{{"model", wrapped}});
+  SmallModel model(2);
+  std::vector<std::string> seen;
+  const auto upgrade = [&](Dict state) {
+    for (const auto& entry : state) seen.push_back(entry.key.string());
+    return state;
+  };
+  Checkpointer(model, folder.path(), {.upgrade = upgrade}).load(folder / "wrapped.pth");
+  EXPECT_EQ(seen, (std::vector<std::string>{"bias", "mean", "weight"}));
+  EXPECT_EQ(model.value(), 3);
+}
 
 TEST(Checkpointer, SavesInTheLayoutOfFvcore) {
   Quiet quiet;

@@ -1,8 +1,13 @@
+#include <tests/support/forwarding_file_system.hpp>
+#include <tests/support/temporary_folder.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
 
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
 
 #include "tests/checkpoint/fault_file_system.hpp"
 #include "tests/checkpoint/small_model.hpp"
@@ -113,6 +118,78 @@ TEST(Durability, WhatSaveReportedSurvivesAnyPowerLoss) {
   run.save(2);
   run.files->lose_power(FaultFileSystem::Torn::lost, false);
   EXPECT_EQ(run.resumed(), 2);
+}
+
+TEST(Durability, AFolderThatWasMadeForItSurvivesPowerLossWithTheFirstSave) {
+  Quiet quiet;
+  for (const char* folder : {"out", "out/", "runs/first/out", "/runs/out"}) {
+    for (const bool async : {false, true}) {
+      const auto files = std::make_shared<FaultFileSystem>();
+      SmallModel model(1), fresh(-7);
+      Checkpointer checkpointer(model, folder, {.file_system = files});
+      if (async) {
+        checkpointer.save_async("m");
+      } else {
+        checkpointer.save("m");
+      }
+      checkpointer.wait();
+      files->lose_power(FaultFileSystem::Torn::lost, false);
+      Checkpointer(fresh, folder, {.file_system = files}).resume_or_load("");
+      EXPECT_EQ(fresh.value(), 1) << folder;
+    }
+  }
+}
+
+/// Keeps account of what becomes durable, and refuses to sync one folder.
+struct FoldersAbove final : ForwardingFileSystem {
+  std::vector<std::string> done;
+  std::filesystem::path refused;
+  int error = 0;
+  void sync_folder(const std::filesystem::path& folder) override {
+    if (error != 0 && folder == refused) throw IoError("make durable", folder, error);
+    ForwardingFileSystem::sync_folder(folder);
+    done.push_back("sync " + folder.string());
+  }
+  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    ForwardingFileSystem::rename(from, to);
+    done.push_back("rename " + to.filename().string());
+  }
+};
+
+TEST(Durability, FoldersAboveAreSyncedByTheFirstSaveAloneAndBeforeItIsTagged) {
+  Quiet quiet;
+  const TemporaryFolder root;
+  const auto files = std::make_shared<FoldersAbove>();
+  SmallModel model(1);
+  Checkpointer checkpointer(model, root / "runs/out", {.file_system = files});
+  checkpointer.save("one");
+  const std::string above = "sync " + root / "runs", top = "sync " + root.path().string(), tag = "rename last_checkpoint";
+  const auto place = [&](const std::string& call) { return std::ranges::find(files->done, call) - files->done.begin(); };
+  EXPECT_LT(place(above), place(tag));
+  EXPECT_LT(place(top), place(tag));
+  files->done.clear();
+  checkpointer.save("two");
+  const std::string own = "sync " + root / "runs/out";
+  EXPECT_EQ(files->done, (std::vector<std::string>{"rename two.pth", own, tag, own}));
+}
+
+TEST(Durability, AFolderAboveThatMayNotBeOpenedIsPassedOverAndAFailingOneIsTriedAgain) {
+  Quiet quiet;
+  const TemporaryFolder root;
+  const auto files = std::make_shared<FoldersAbove>();
+  files->refused = root.path();
+  SmallModel model(1);
+  for (const int error : {EACCES, EINVAL, ENOENT, EROFS}) {
+    files->error = error;
+    EXPECT_NO_THROW(Checkpointer(model, root / "out", {.file_system = files}).save("m")) << error;
+  }
+  Checkpointer checkpointer(model, root / "out", {.file_system = files});
+  files->error = EIO;
+  EXPECT_THROW(checkpointer.save("n"), IoError);
+  EXPECT_THROW(checkpointer.save("n"), IoError);
+  EXPECT_FALSE(files->is_file(root / "out/n.pth"));
+  files->error = 0;
+  EXPECT_NO_THROW(checkpointer.save("n"));
 }
 
 TEST(Durability, AnErrorAtEveryCallLeavesTheCheckpointBefore) {

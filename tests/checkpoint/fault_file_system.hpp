@@ -13,7 +13,8 @@
 namespace treadle {
 
 /// A disk in memory that forgets: what was not made durable before `lose_power` is lost or torn. Every call of the interface
-/// counts as one; a chosen one can fail, or be the last that happens. One folder level; for one thread.
+/// counts as one; a chosen one can fail, or be the last that happens. Folders need not be made; one that was made is lost, with
+/// all in it, until the folder above it is synced. For one thread.
 class FaultFileSystem final : public FileSystem {
  public:
   /// Stands for the power failure: thrown by the call after which nothing happens any more.
@@ -32,7 +33,10 @@ class FaultFileSystem final : public FileSystem {
   /// The state of the disk after a power failure. Content that was not synced is lost, cut in half, or whole; names that were not
   /// made durable by syncing the folder are as before it, or, with `names_stay`, as they were last.
   void lose_power(Torn torn, bool names_stay) {
+    for (auto& [folder, durable] : made_) durable = durable || names_stay;
     if (!names_stay) names_ = durable_names_;
+    std::erase_if(names_, [&](const auto& entry) { return is_in_lost_folder(entry.first); });
+    std::erase_if(made_, [](const auto& entry) { return !entry.second; });
     for (auto& [name, node] : names_) {
       if (node->synced) continue;
       if (torn == Torn::lost) node->content.clear();
@@ -59,14 +63,14 @@ class FaultFileSystem final : public FileSystem {
     if (!node) node = std::make_shared<Node>();
     *node = Node{.content = {}, .synced = false, .modified = ++clock_};
     call.done();
-    return std::make_unique<Writer>(*this, path, node);
+    return std::make_unique<Writer>(Handle{*this, path, node});
   }
   std::unique_ptr<ReadableFile> open(const std::filesystem::path& path) override {
     Call call(*this, "open", path);
     auto found = names_.find(path.string());
     if (found == names_.end()) throw IoError("open", path, ENOENT);
     call.done();
-    return std::make_unique<Reader>(*this, path, found->second);
+    return std::make_unique<Reader>(Handle{*this, path, found->second});
   }
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
     Call call(*this, "rename", from);
@@ -83,10 +87,20 @@ class FaultFileSystem final : public FileSystem {
   }
   void sync_folder(const std::filesystem::path& folder) override {
     Call call(*this, "sync", folder);
-    durable_names_ = names_;
+    const std::filesystem::path here = folder == "." ? "" : folder;
+    const auto is_inside = [&](const std::filesystem::path& path) { return path.parent_path() == here; };
+    std::erase_if(durable_names_, [&](const auto& entry) { return is_inside(entry.first); });
+    for (const auto& entry : names_) {
+      if (is_inside(entry.first)) durable_names_.insert(entry);
+    }
+    for (auto& [path, durable] : made_) durable = durable || is_inside(path);
     call.done();
   }
-  void create_folders(const std::filesystem::path& folder) override { Call(*this, "create", folder).done(); }
+  void create_folders(const std::filesystem::path& folder) override {
+    Call call(*this, "create", folder);
+    for (std::filesystem::path path = folder; path.has_relative_path(); path = path.parent_path()) made_.try_emplace(path, false);
+    call.done();
+  }
   bool is_file(const std::filesystem::path& path) override {
     Call call(*this, "examine", path);
     call.done();
@@ -110,6 +124,14 @@ class FaultFileSystem final : public FileSystem {
     std::int64_t modified = 0;
   };
 
+  bool is_in_lost_folder(const std::filesystem::path& path) const {
+    for (std::filesystem::path folder = path.parent_path(); folder.has_relative_path(); folder = folder.parent_path()) {
+      const auto made = made_.find(folder);
+      if (made != made_.end() && !made->second) return true;
+    }
+    return false;
+  }
+
   /// One call: fails at once when it is its turn, and ends everything when it was the last.
   class Call {
    public:
@@ -129,10 +151,15 @@ class FaultFileSystem final : public FileSystem {
     int number_;
   };
 
-  class Writer final : public WritableFile {
+  struct Handle {
+    FaultFileSystem& files_;
+    std::filesystem::path path_;
+    std::shared_ptr<Node> node_;
+  };
+
+  class Writer final : public WritableFile, private Handle {
    public:
-    Writer(FaultFileSystem& files, std::filesystem::path path, std::shared_ptr<Node> node)
-        : files_(files), path_(std::move(path)), node_(std::move(node)) {}
+    explicit Writer(Handle handle) : Handle(std::move(handle)) {}
     void write(std::span<const std::byte> bytes) override {
       Call call(files_, "write", path_);
       node_->content.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -145,17 +172,11 @@ class FaultFileSystem final : public FileSystem {
       call.done();
     }
     void close() override { Call(files_, "close", path_).done(); }
-
-   private:
-    FaultFileSystem& files_;
-    std::filesystem::path path_;
-    std::shared_ptr<Node> node_;
   };
 
-  class Reader final : public ReadableFile {
+  class Reader final : public ReadableFile, private Handle {
    public:
-    Reader(FaultFileSystem& files, std::filesystem::path path, std::shared_ptr<Node> node)
-        : files_(files), path_(std::move(path)), node_(std::move(node)) {}
+    explicit Reader(Handle handle) : Handle(std::move(handle)) {}
     std::uint64_t size() const override { return node_->content.size(); }
     void read(std::uint64_t offset, std::span<std::byte> bytes) const override {
       Call call(files_, "read", path_);
@@ -163,17 +184,12 @@ class FaultFileSystem final : public FileSystem {
       if (!bytes.empty()) std::memcpy(bytes.data(), node_->content.data() + offset, bytes.size());
       call.done();
     }
-
-   private:
-    FaultFileSystem& files_;
-    std::filesystem::path path_;
-    std::shared_ptr<Node> node_;
   };
 
   std::map<std::string, std::shared_ptr<Node>> names_;
   std::map<std::string, std::shared_ptr<Node>> durable_names_;
-  int last_call_ = -1;
-  int failing_call_ = -1;
+  std::map<std::filesystem::path, bool> made_;  // folders, and whether their names are durable
+  int last_call_ = -1, failing_call_ = -1;
   int error_ = EIO;
   int calls_ = 0;
   bool dead_ = false;

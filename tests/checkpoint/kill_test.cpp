@@ -49,8 +49,11 @@ void say(int pipe, const std::string& line) {
       model.fill(static_cast<double>(i));
       counter.count = i;
       const Dict extras{{"iteration", i}};
-      i % 3 == 0 ? checkpointer.save("model_" + std::to_string(i), extras)
-                 : checkpointer.save_async("model_" + std::to_string(i), extras);
+      if (i % 3 == 0) {
+        checkpointer.save("model_" + std::to_string(i), extras);
+      } else {
+        checkpointer.save_async("model_" + std::to_string(i), extras);
+      }
       for (; told < checkpointer.saved().size(); ++told) say(pipe, "committed " + checkpointer.saved()[told].substr(6));
       if (i > 3) checkpointer.forget("model_" + std::to_string(i - 3));
     }

@@ -1,6 +1,9 @@
+#include "tests/comm/comm_errors.hpp"
 #include "tests/support/ranks.hpp"
 
+#include <comm/local_place.hpp>
 #include <treadle/base/errors.hpp>
+#include <treadle/base/rng.hpp>
 #include <treadle/comm/comm.hpp>
 #include <treadle/comm/process_group.hpp>
 
@@ -114,6 +117,14 @@ TEST(ProcessGroup, SharesASeedThatDiffersFromCallToCall) {
   });
 }
 
+TEST(ProcessGroup, TheSeedOfRankZeroSettlesTheSharedOnes) {
+  expect_ranks(2, [](Group& group) {
+    seed_everything(42 + static_cast<std::uint64_t>(group.get_rank()));
+    EXPECT_EQ(shared_random_seed(group), 1608637542U);  // numpy.random.seed(42), randint(2**31)
+    EXPECT_EQ(shared_random_seed(group), 1273642419U);
+  });
+}
+
 TEST(ProcessGroup, ReducesNumbersByNameOnRankZero) {
   for (int size : kSizes) {
     expect_ranks(size, [size](Group& group) {
@@ -139,6 +150,28 @@ TEST(ProcessGroup, ReducesNumbersByNameOnRankZero) {
       EXPECT_EQ(result.at("number 999").as_double(), 999 * size + sum);
     });
   }
+}
+
+// In the dtype of whole numbers 1.5 would be 1, and 400 no byte.
+TEST(ProcessGroup, ReducesTensorsOfWholeNumbersToOnesThatHoldTheResult) {
+  expect_ranks(2, [](Group& group) {
+    const Dict own{{"long", at::full({}, group.get_rank() + 1, at::kLong)},
+                   {"byte", at::full({1}, 200, at::kByte)},
+                   {"bool", at::full({}, true, at::kBool)}};
+    const Dict average = group.reduce_dict(own, true), sum = group.reduce_dict(own, false);
+    if (group.get_rank() != 0) {
+      EXPECT_TRUE(identical(average, own) && identical(sum, own));
+      return;
+    }
+    EXPECT_TRUE(identical(average, Dict{{"long", at::full({}, 1.5, at::kDouble)},
+                                        {"byte", at::full({1}, 200, at::kDouble)},
+                                        {"bool", at::full({}, 1, at::kDouble)}}))
+        << describe(average);
+    EXPECT_TRUE(identical(sum, Dict{{"long", at::full({}, 3, at::kLong)},
+                                    {"byte", at::full({1}, 400, at::kLong)},
+                                    {"bool", at::full({}, 2, at::kLong)}}))
+        << describe(sum);
+  });
 }
 
 TEST(ProcessGroup, RefusesToReduceDifferentNames) {
@@ -195,6 +228,60 @@ TEST(ProcessGroup, MakesGroupsOfTheProcessesOfAMachine) {
                    EXPECT_EQ(pair->all_gather(group.get_rank()).at(0).as_int(), 3);
                    EXPECT_EQ(pair->get_local_size(), 1);
                  }
+                 synchronize(group);
+               },
+               {.local_size = 2});
+}
+
+/// Connects as process `local_ranks[rank]` of the `local_sizes[rank]` of a machine, and says where the group takes it to be.
+std::string connect_placed(ConnectOptions options, const std::vector<int>& local_ranks, const std::vector<int>& local_sizes) {
+  options.local_rank = local_ranks.at(static_cast<std::size_t>(options.rank));
+  options.local_size = local_sizes.at(static_cast<std::size_t>(options.rank));
+  try {
+    const auto group = connect_group(options);
+    return std::to_string(group->get_local_rank()) + " of " + std::to_string(group->get_local_size());
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+}
+
+// As srun --distribution=cyclic and mpirun --map-by node place four on two machines.
+TEST(ProcessGroup, RanksDealtOutToMachinesInTurnAreAllToldSo) {
+  const auto body = [](const ConnectOptions& options) { return connect_placed(options, {0, 0, 1, 1}, {2, 2, 2, 2}); };
+  for (const RankResult& result : run_processes(4, body, kNoWait)) {
+    EXPECT_EQ(result.status, 0) << result.said;
+    EXPECT_TRUE(contains(result.said,
+                         "rank 1 has local rank 0 of 2: start them with srun --distribution=block, or mpirun "
+                         "--map-by slot"))
+        << result.said;
+  }
+}
+
+TEST(ProcessGroup, MachinesMayHaveUnequalNumbersOfRanks) {
+  const auto body = [](const ConnectOptions& options) { return connect_placed(options, {0, 0, 1}, {1, 2, 2}); };
+  const auto results = run_processes(3, body, kNoWait);
+  EXPECT_EQ(results[0].said, "0 of 1");
+  EXPECT_EQ(results[1].said, "0 of 2");
+  EXPECT_EQ(results[2].said, "1 of 2");
+}
+
+TEST(ProcessGroup, ARankOutOfPlaceIsFoundWhereverItStands) {
+  EXPECT_FALSE(out_of_place({{0, 2}, {1, 2}, {0, 1}, {0, 2}, {1, 2}}));
+  EXPECT_EQ(out_of_place({{0, 2}, {0, 2}, {1, 2}, {1, 2}}).value_or(9), 1u);
+  EXPECT_EQ(out_of_place({{0, 1}, {0, 3}, {1, 3}, {1, 2}}).value_or(9), 3u);
+  EXPECT_EQ(out_of_place({{0, 2}, {1, 2}, {0, 2}}).value_or(9), 2u) << "its machine has a second one, which is not there";
+  EXPECT_TRUE(out_of_place(std::vector<LocalPlace>(2))) << "texts without places";
+}
+
+TEST(ProcessGroup, ASubgroupInAnyOrderKnowsWhoIsOnOneMachine) {
+  expect_ranks(4,
+               [](Group& group) {
+                 const auto mixed = group.make_subgroup({0, 2, 1, 3});
+                 EXPECT_EQ(mixed->get_local_rank(), group.get_local_rank());
+                 EXPECT_EQ(mixed->get_local_size(), 2);
+                 const auto turned = mixed->make_subgroup({3, 0, 1, 2});  // ranks 3, 0, 2, 1 of the first
+                 EXPECT_EQ(turned->get_local_rank(), group.get_rank() == 0 || group.get_rank() == 3 ? 0 : 1);
+                 EXPECT_EQ(turned->get_local_size(), 2);
                  synchronize(group);
                },
                {.local_size = 2});

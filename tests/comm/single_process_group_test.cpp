@@ -1,6 +1,7 @@
 #include <treadle/base/errors.hpp>
 #include <treadle/comm.hpp>
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
@@ -30,6 +31,15 @@ TEST(SingleProcessGroup, CollectivesAreIdentities) {
   EXPECT_NE(group->shared_random_seed(), group->shared_random_seed());
   EXPECT_THROW(group->gather(value, 1), CommError);
   EXPECT_THROW(group->broadcast(value, 1), CommError);
+}
+
+// A program must not get other types when it is launched with more processes.
+TEST(SingleProcessGroup, ReducesToTheTypesOfManyProcesses) {
+  const auto group = make_single_process_group();
+  const Dict own{{"int", 3}, {"long", at::full({}, 3, at::kLong)}, {"half", at::full({1}, 0.5, at::kHalf)}};
+  EXPECT_TRUE(identical(group->reduce_dict(own),
+                        Dict{{"int", 3.0}, {"long", at::full({}, 3, at::kDouble)}, {"half", at::full({1}, 0.5, at::kHalf)}}));
+  EXPECT_TRUE(identical(group->reduce_dict(own, false).at("long"), at::full({}, 3, at::kLong)));
 }
 
 TEST(SingleProcessGroup, TheStepExchangeGivesBackTheRowAndIsOneAtATime) {

@@ -1,9 +1,12 @@
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/fake_group.hpp>
+#include <treadle/base/device.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults.hpp>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/rand.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -65,6 +68,26 @@ TEST_F(DefaultSetup, SetsTheThreads) {
   EXPECT_EQ(at::get_num_threads(), 1);
   at::set_num_threads(before);
   EXPECT_THROW(default_setup(run.config(output / "run", {"TREADLE.THREADS", "-1"}), *group), ConfigError);
+}
+
+TEST_F(DefaultSetup, SetsWhatCudnnMayTryForTrainingAlone) {
+  at::Context& context = at::globalContext();
+  const bool before = context.benchmarkCuDNN();
+  default_setup(run.config(output / "run", {"CUDNN_BENCHMARK", "True"}), *group);
+  EXPECT_TRUE(context.benchmarkCuDNN());
+  context.setBenchmarkCuDNN(false);
+  default_setup(run.config(output / "run", {"CUDNN_BENCHMARK", "True"}), *group, {.eval_only = true});
+  EXPECT_FALSE(context.benchmarkCuDNN());
+  context.setBenchmarkCuDNN(before);
+}
+
+TEST_F(DefaultSetup, OnTheCpuProductsStayWhatTheyAre) {
+  if (accelerator_count() > 0) GTEST_SKIP() << "there is an accelerator, which FLOAT32_PRECISION is for";
+  const at::Tensor a = at::rand({64, 64}), b = at::rand({64, 64});
+  const at::Tensor before = at::mm(a, b);
+  default_setup(run.config(output / "run", {"FLOAT32_PRECISION", "medium"}), *group);
+  EXPECT_EQ(at::globalContext().float32MatmulPrecision(), at::Float32MatmulPrecision::HIGHEST);
+  EXPECT_TRUE(at::mm(a, b).equal(before));
 }
 
 TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {

@@ -56,6 +56,8 @@ TEST_F(DefaultTrainerTest, CheckpointHasDetectron2sLayoutAndOurRecord) {
   const Dict& state = checkpoint.at("trainer").as_dict();
   EXPECT_EQ(state.at("iteration").as_int(), 4);
   EXPECT_TRUE(state.at("hooks").as_dict().contains("LRScheduler"));
+  EXPECT_EQ(state.at("hooks").as_dict().size(), 1u);  // Detectron2 would hand the writer's to a hook that takes none
+  EXPECT_TRUE(state.at("treadle_hooks").as_dict().contains("PeriodicWriter"));
   EXPECT_EQ(state.at("_trainer").as_dict().at("iteration").as_int(), 4);
   EXPECT_TRUE(state.at("_trainer").as_dict().at("optimizer").as_dict().contains("param_groups"));
   const Dict& record = checkpoint.at("treadle").as_dict();

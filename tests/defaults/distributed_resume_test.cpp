@@ -32,7 +32,7 @@ Value comparable(const fs::path& file) {
   Dict& trainer = value.as_dict().at("trainer").as_dict();
   Dict& record = value.as_dict().at("treadle").as_dict();
   for (const char* key : kClockKeys) record.at("events").as_dict().at("scalars").as_dict().erase(key);
-  trainer.at("hooks").as_dict().erase("PeriodicWriter");
+  trainer.at("treadle_hooks").as_dict().erase("PeriodicWriter");
   erase_clock_of_pending(trainer.at("_trainer").as_dict());
   for (Value& rank : record.at("ranks").as_list()) {
     if (Value* own = rank.as_dict().find("trainer")) erase_clock_of_pending(own->as_dict());

@@ -1,5 +1,6 @@
 // What the config says about evaluation has its effect in a run.
 #include <tests/defaults/tiny_run.hpp>
+#include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults.hpp>
@@ -122,17 +123,20 @@ TEST_F(Numerics, AlgorithmsAndPrecisionAreThoseOfTheConfig) {
   setup({});
   EXPECT_FALSE(context.deterministicAlgorithms());
   EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::HIGHEST);
+  // Without an accelerator the precision is never touched.
+  using enum at::Float32MatmulPrecision;
+  const auto here = [](at::Float32MatmulPrecision precision) { return accelerator_count() > 0 ? precision : HIGHEST; };
   setup({"TREADLE.DETERMINISTIC", "True", "FLOAT32_PRECISION", "high"});
   EXPECT_TRUE(context.deterministicAlgorithms());
   EXPECT_FALSE(context.deterministicAlgorithmsWarnOnly());
   EXPECT_TRUE(context.deterministicCuDNN());
-  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::HIGH);
+  EXPECT_EQ(context.float32MatmulPrecision(), here(HIGH));
   setup({"FLOAT32_PRECISION", "medium", "CUDNN_BENCHMARK", "True"});
   EXPECT_FALSE(context.deterministicAlgorithms());
   EXPECT_TRUE(context.benchmarkCuDNN());
-  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::MEDIUM);
+  EXPECT_EQ(context.float32MatmulPrecision(), here(MEDIUM));
   setup({});
-  EXPECT_EQ(context.float32MatmulPrecision(), at::Float32MatmulPrecision::MEDIUM);  // as it was
+  EXPECT_EQ(context.float32MatmulPrecision(), here(MEDIUM));  // as it was
   EXPECT_FALSE(context.benchmarkCuDNN());
   EXPECT_THROW(setup({"FLOAT32_PRECISION", "low"}), ConfigError);
   EXPECT_THROW(setup({"TREADLE.DETERMINISTIC", "True", "CUDNN_BENCHMARK", "True"}), ConfigError);

@@ -28,7 +28,7 @@ Value comparable(const fs::path& file) {
   Dict& checkpoint = value.as_dict();
   Dict& events = checkpoint.at("treadle").as_dict().at("events").as_dict();
   for (const char* key : kClockKeys) events.at("scalars").as_dict().erase(key);
-  checkpoint.at("trainer").as_dict().at("hooks").as_dict().erase("PeriodicWriter");
+  checkpoint.at("trainer").as_dict().at("treadle_hooks").as_dict().erase("PeriodicWriter");
   return value;
 }
 

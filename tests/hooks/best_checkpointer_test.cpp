@@ -159,7 +159,7 @@ TEST_F(BestCheckpointerTest, TheFileKnowsItsOwnScore) {
   add({.period = 2});
   trainer.train(0, 3);
   const Value saved = file();
-  const Dict& state = saved.as_dict().at("trainer").as_dict().at("hooks").as_dict().at("BestCheckpointer").as_dict();
+  const Dict& state = saved.as_dict().at("trainer").as_dict().at("treadle_hooks").as_dict().at("BestCheckpointer").as_dict();
   EXPECT_TRUE(identical(state, Dict{{"metric", "task/score"}, {"mode", "max"}, {"best_metric", 10.0}, {"best_iter", 1}}));
 }
 

@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 namespace treadle {
 namespace {
@@ -178,6 +180,66 @@ TEST_F(PeriodicCheckpointerTest, AStopRightBehindASaveSavesNothingMore) {
   };
   trainer.train(0, 10);
   EXPECT_EQ(files(), Names{"model_0000002.pth"});
+  const auto saves = [](const std::string& line) { return line.find("Saving checkpoint") != std::string::npos; };
+  EXPECT_EQ(std::ranges::count_if(trainer.logs, saves), 1);
+}
+
+/// Makes no file until it is let go.
+struct GatedFiles final : ForwardingFileSystem {
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    open_.wait(false);
+    return ForwardingFileSystem::create(path);
+  }
+  void let_go() {
+    open_ = true;
+    open_.notify_all();
+  }
+
+ private:
+  std::atomic<bool> open_ = false;
+};
+
+TEST_F(PeriodicCheckpointerTest, AStopWhoseSaveWasSkippedIsSavedAllTheSame) {
+  const auto gate = std::make_shared<GatedFiles>();
+  checkpointer = std::make_unique<Checkpointer>(
+      *model, folder, CheckpointerOptions{.file_system = gate, .when_busy = CheckpointerOptions::Busy::skip});
+  const LogCapture capture([&](LogLevel, std::string_view line) {
+    if (line.find("is skipped") != std::string_view::npos) gate->let_go();
+  });
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 1, .async = true});
+  trainer.step = [&] {
+    if (trainer.iter() == 1) trainer.request_stop("test");
+  };
+  trainer.train(0, 10);
+  EXPECT_EQ(files(), (Names{"model_0000000.pth", "model_0000001.pth"}));
+  EXPECT_EQ(last(), "model_0000001.pth");
+  EXPECT_EQ(iteration_in("model_0000001.pth"), 1);
+}
+
+/// Has no room for the first file of iteration 1, and for the next one it has.
+struct FirstTryFails final : ForwardingFileSystem {
+  bool failed = false;
+  std::unique_ptr<WritableFile> create(const fs::path& path) override {
+    if (path.filename().string().find("0000001") != std::string::npos && !std::exchange(failed, true))
+      throw IoError("create", path, ENOSPC);
+    return ForwardingFileSystem::create(path);
+  }
+};
+
+TEST_F(PeriodicCheckpointerTest, AStopWhoseSaveFailedIsSavedOnceMore) {
+  for (const bool async : {false, true}) {
+    SetUp();
+    checkpointer = std::make_unique<Checkpointer>(
+        *model, folder, CheckpointerOptions{.file_system = std::make_shared<FirstTryFails>(), .ignore_save_errors = true});
+    IdleTrainer one;
+    one.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 1, .async = async});
+    one.step = [&] {
+      if (one.iter() == 1) one.request_stop("test");
+    };
+    one.train(0, 10);
+    EXPECT_EQ(files(), (Names{"model_0000000.pth", "model_0000001.pth"})) << async;
+    EXPECT_EQ(last(), "model_0000001.pth") << async;
+  }
 }
 
 TEST_F(PeriodicCheckpointerTest, AFailureSavesNothing) {

@@ -138,6 +138,27 @@ TEST(StartedByOthers, OneThatKillsRankZeroNamesItThoughItKeptTheStore) {
   EXPECT_FALSE(contains(result.err + result.out, "frame #")) << result.err;
 }
 
+/// As `srun --distribution=cyclic` places four tasks on two nodes.
+TEST(StartedByOthers, RanksDealtOutToNodesInTurnAreAllToldSo) {
+  const Program program;
+  const std::string url = "tcp://127.0.0.1:" + std::to_string(find_free_port().port());
+  std::vector<std::unique_ptr<RunningProcess>> ranks;
+  for (int rank = 0; rank < 4; ++rank) {
+    auto variables = srun_variables(rank, std::to_string(getpid()));
+    variables["SLURM_STEP_NUM_TASKS"] = "4";
+    variables["SLURM_STEP_TASKS_PER_NODE"] = "2(x2)";
+    variables["SLURM_NODEID"] = std::to_string(rank % 2);
+    variables["SLURM_LOCALID"] = std::to_string(rank / 2);
+    ranks.push_back(std::make_unique<RunningProcess>(Program::words({"--url", url, "exchange", program.file}),
+                                                     program.environment(variables)));
+  }
+  for (const auto& rank : ranks) {
+    const ProcessResult result = rank->finish();
+    EXPECT_EQ(result.status, 1) << result.out;
+    EXPECT_TRUE(contains(result.out, "rank 1 has local rank 0 of 2: start them with srun --distribution=block")) << result.out;
+  }
+}
+
 TEST(StartedByOthers, TheErrorOfARankReachesTheOthers) {
   for (const std::string failing : {"0", "1"}) {
     const Program program;

@@ -3,9 +3,9 @@
 #include <treadle/base/rng.hpp>
 #include <treadle/models.hpp>
 
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randint.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
@@ -102,7 +102,7 @@ TEST(ModelRegistry, KnowsTheBuiltIns) {
   EXPECT_THROW(model_registry().get("ImageClasifier"), ConfigError);
 }
 
-TEST(ImageClassifier, PadsImagesOfDifferentSizes) {
+TEST(ImageClassifier, PadsImagesOfDifferentSizesForTheirLossAlone) {
   seed_everything(3);
   ImageClassifier model(
       {.backbone = {.name = "ResNet", .in_channels = 2, .num_classes = 3, .resnet = {.depth = 18, .res2_out_channels = 64}},
@@ -111,9 +111,14 @@ TEST(ImageClassifier, PadsImagesOfDifferentSizes) {
   model.eval();
   const c10::AutoGradMode no_gradients(false);
   const at::Tensor wide = at::randint(0, 256, {2, 33, 50}, at::kByte), high = at::randint(0, 256, {2, 48, 35}, at::kByte);
+  const auto loss = [&](Value image) {
+    return model.losses(Batch(Dict{{"image", std::move(image)}, {"label", at::tensor({0, 2}, at::kLong)}}))[0].second;
+  };
   const auto scores = [&](Value image) {
-    const List rows = model.predict(Batch(Dict{{"image", std::move(image)}}));
-    return at::stack({rows.at(0).as_dict().at("scores").as_tensor(), rows.at(1).as_dict().at("scores").as_tensor()});
+    std::vector<at::Tensor> rows;
+    for (const Value& row : model.predict(Batch(Dict{{"image", std::move(image)}})))
+      rows.push_back(row.as_dict().at("scores").as_tensor());
+    return rows;
   };
   // What is the mean of its channel becomes 0.
   at::Tensor both = at::empty({2, 2, 48, 50}, at::kByte);
@@ -121,7 +126,14 @@ TEST(ImageClassifier, PadsImagesOfDifferentSizes) {
   both.select(1, 1).fill_(50);
   both[0].slice(1, 0, 33).copy_(wide);
   both[1].slice(2, 0, 35).copy_(high);
-  EXPECT_TRUE(scores(List{wide, high}).equal(scores(both)));
+  EXPECT_TRUE(loss(List{wide, high}).equal(loss(both)));
+  const std::vector<at::Tensor> together = scores(List{wide, high, wide});
+  ASSERT_EQ(together.size(), 3U);
+  EXPECT_TRUE(at::allclose(together[0], scores(List{wide})[0], 1e-5, 1e-6));
+  EXPECT_TRUE(together[1].equal(scores(List{high})[0]));
+  EXPECT_TRUE(together[2].equal(together[0]));
+  EXPECT_FALSE(at::allclose(together[0], scores(both)[0], 1e-5, 1e-6));
+  EXPECT_THROW(loss(List{wide, high.slice(0, 0, 1)}), FormatError);
   EXPECT_THROW(scores(List{wide, high.slice(0, 0, 1)}), FormatError);
 }
 

@@ -14,6 +14,7 @@
 #include <ATen/ops/randn.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
+#include <torch/nn/modules/batchnorm.h>
 
 #include <set>
 
@@ -288,6 +289,11 @@ TEST(FrozenBatchNorm, EarlierVersionsLackStatistics) {
   EXPECT_FALSE(upgrade_batch_norms(norm, Dict{}).contains("running_mean"));
   FrozenBatchNorm2d counting(2, 1e-5, true);
   EXPECT_TRUE(upgrade_batch_norms(counting, early).contains("num_batches_tracked"));
+  // Caffe2's models hold weight and bias alone; Python's batch norm has counted nothing then, and does not call it missing.
+  const torch::nn::BatchNorm2d ordinary(2);
+  const Dict caffe2{{"weight", at::full({2}, 3.0f)}, {"bias", at::full({2}, 4.0f)}};
+  EXPECT_EQ(upgrade_batch_norms(*ordinary, caffe2).at("num_batches_tracked").as_tensor().item<std::int64_t>(), 0);
+  EXPECT_FALSE(upgrade_batch_norms(*ordinary, Dict{}).contains("num_batches_tracked"));
 }
 
 TEST(Mlp, IsLinearLayersWithReluBetween) {

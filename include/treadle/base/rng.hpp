@@ -56,8 +56,11 @@ class Rng {
 /// The Philox 4x32-10 function itself.
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) noexcept;
 
-/// Seeds ATen's default generators (CPU and every device) as `torch.manual_seed` does.
+/// Seeds ATen's default generators (CPU and every device) as `torch.manual_seed` does, and the stream of `random_seed`.
 void seed_everything(std::uint64_t seed);
+/// The next seed of this process, in [0, 2^31): the numbers of numpy's `random.randint(2**31)` behind `random.seed(seed)`, of
+/// which only the low 32 bits of `seed` count; unforeseeable in a process that was never seeded. Any thread.
+std::uint32_t random_seed();
 /// The state of ATen's default generators: {"cpu": tensor, and one entry per device of the accelerator}.
 Dict default_generator_state();
 /// Throws FormatError, changing nothing, when `state` is not what `default_generator_state` returns on this machine.

@@ -22,7 +22,7 @@ struct FolderEntry;
 class Group;
 
 struct CheckpointerOptions {
-  /// False: `save` does nothing on any rank.
+  /// False: `save` does nothing on any rank, and a resume leaves the folder as it is.
   bool save_to_disk = true;
   /// The processes that train together; null for one process.
   std::shared_ptr<Group> group = nullptr;
@@ -70,7 +70,8 @@ struct ModelLoad {
 /// may be collectives, the main process writes, and all ranks agree on success. Model and checkpointables are borrowed.
 class Checkpointer {
  public:
-  /// Creates `save_dir` when it is first saved to. An empty one: nothing is saved, nothing is found.
+  /// Creates `save_dir` when it is first saved to, and makes its name durable then, and those of the folders above it. An empty
+  /// one: nothing is saved, nothing is found.
   explicit Checkpointer(torch::nn::Module& model, std::filesystem::path save_dir = {}, CheckpointerOptions options = {});
   /// Waits for a save under way.
   virtual ~Checkpointer();
@@ -93,8 +94,9 @@ class Checkpointer {
   void save_aside(const std::string& name, const Dict& extras = {}, Parts parts = Parts::all);
 
   /// Copies the state into host memory (kept and reused by the next call) and returns; a thread does the rest. One save at a time
-  /// is under way. A failure throws from the next `save`, `save_async` or `wait`, on all ranks.
-  void save_async(const std::string& name, const Dict& extras = {});
+  /// is under way. A failure throws from the next `save`, `save_async` or `wait`, on all ranks. Returns whether it has begun, on
+  /// all ranks the same: false when it was skipped (`Busy::skip`), or nothing is saved at all.
+  bool save_async(const std::string& name, const Dict& extras = {});
   /// Returns when no save is under way.
   void wait();
   /// Throws the error of a `save_async` that has failed by now, on the main process; waits for nothing. Cheap enough for every
@@ -118,6 +120,11 @@ class Checkpointer {
   /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so,
   /// renames it to `<name>.damaged`, and takes the newest good one; throws FormatError when there is none. Otherwise loads the
   /// model alone from `path`. Temporary files that a crash left behind are removed.
+  ///
+  /// The newest is that of the latest iteration, and of equal ones the file written last. Behind it come the files older than the
+  /// newest folder `previous-…` in `save_dir`, which an earlier run saved (`set_aside_previous_run`), and behind those the files
+  /// that lack a checkpointable, such as averaged weights. Where `last_checkpoint` is itself older than that folder, the files
+  /// were copied or the clock was put back, and iterations alone count.
   Dict resume_or_load(const std::string& path, bool resume = true);
 
   /// True when there is a checkpoint to resume from.
@@ -150,13 +157,12 @@ class Checkpointer {
   std::filesystem::path file_of(const std::string& name) const;
   Dict collect(const Dict& extras, Parts parts = Parts::all) const;
   void save_now(const std::string& name, const Dict& extras, Parts parts, bool tag);
-  void write(const std::filesystem::path& path, const Value& state, bool tag = true) const;
+  void write(const std::filesystem::path& path, const Value& state, bool tag = true);
   void finish_save(const std::exception_ptr& error, const std::filesystem::path& path);
   void agree(const std::exception_ptr& error, const std::string& operation) const;
   Dict read_on_all_ranks(const std::string& path);
   Dict apply(Dict checkpoint, const std::string& path, const std::vector<std::string>& names);
   std::string newest_good_file();
-  std::vector<std::filesystem::path> candidates() const;
   bool is_good(const std::filesystem::path& path);
   void clean_leftovers() const;
   std::vector<FolderEntry> list_or_nothing() const;
@@ -168,7 +174,8 @@ class Checkpointer {
   std::unique_ptr<AsyncWriter> async_;
   std::filesystem::path async_path_;  // of the save under way, or of one whose outcome the ranks do not know yet
   std::vector<std::string> saved_;
-  std::string verified_path_;  // the file that resume_or_load has read already, and what it holds
+  bool folder_is_durable_ = false;  // the names of save_dir and of the folders above it; for who writes
+  std::string verified_path_;       // the file that resume_or_load has read already, and what it holds
   Dict verified_;
 };
 

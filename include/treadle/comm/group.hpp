@@ -45,10 +45,12 @@ class Group {
   virtual List gather(const Value& value, int destination = 0) = 0;
   /// The value of rank `source`, on every rank.
   virtual Value broadcast(const Value& value, int source = 0) = 0;
-  /// A number that is the same on all ranks and unforeseeable.
+  /// A number that is the same on all ranks, in [0, 2^31): the next `random_seed()` of rank 0, so that `seed_everything` settles
+  /// it too; each rank draws one.
   virtual std::uint64_t shared_random_seed() = 0;
-  /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks, on rank 0; the input elsewhere. Throws Error
-  /// that names what is neither, on every rank.
+  /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks as doubles, on rank 0; the input elsewhere.
+  /// There a number has become a double; a tensor keeps its shape, and its dtype when it is floating: of integers and bools the
+  /// average is of float64, the sum of int64. Throws Error that names what is neither number nor scalar tensor, on every rank.
   virtual Dict reduce_dict(const Dict& numbers, bool average = true) = 0;
 
   /// Begins the packed exchange of a step: `row` of every rank goes to every rank while other work goes on. One at a time;

@@ -63,7 +63,8 @@ void validate(const ConnectOptions& options);
 /// - tensors arrive contiguous on the CPU; they share no memory, and need no gradient.
 ///
 /// Throws CommError: the store cannot be reached (the message shows its address), a rank is missing (it is named), or ranks were
-/// started with another world size or another build.
+/// started with another world size or another build. Throws ConfigError on every rank when the ranks of a machine do not follow
+/// one another.
 std::shared_ptr<Group> connect_group(const ConnectOptions& options);
 
 }  // namespace treadle

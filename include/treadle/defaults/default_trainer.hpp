@@ -62,8 +62,9 @@ class Tester {
 };
 
 /// Evaluates weights without a trainer, on DATASETS.TEST: those of MODEL.WEIGHTS, or with `resume` and a checkpoint in OUTPUT_DIR
-/// the last one there. After `default_setup`, on all ranks, from one thread. Returns what `Tester::test` returns. Throws
-/// ConfigError when there are no data sets or no weights.
+/// the last one there, or the newest good one; the run of that folder, which may go on, is left as it is. After `default_setup`,
+/// on all ranks, from one thread. Returns what `Tester::test` returns. Throws ConfigError when there are no data sets or no
+/// weights.
 Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool resume,
                       const Builders& builders = default_builders());
 

@@ -53,7 +53,8 @@ SimpleTrainerOptions simple_trainer_options(const Config& config);
 /// TREADLE.SOLVER.AMP_PRECISION; nothing unless SOLVER.AMP.ENABLED
 std::optional<AmpOptions> amp_options(const Config& config);
 /// Where TREADLE.SOLVER.RESUME is "saved" and OUTPUT_DIR holds a run: sets SOLVER.MAX_ITER to the one of its last checkpoint, and
-/// says so when it differs. To be called before a resumed run is built.
+/// says so when it differs; warns when that checkpoint cannot be read. The number is one of a scaled run: to be called on what
+/// `auto_scale_workers` returns, before a resumed run is built.
 void take_saved_max_iter(Config& config);
 /// SOLVER.IMS_PER_BATCH, DATALOADER.*, TREADLE.DATALOADER.*, SEED; the transform is `train_transform`
 TrainLoaderOptions train_loader_options(const Config& config);
@@ -64,7 +65,8 @@ Transform train_transform(const Config& config, const Dataset& dataset);
 Transform test_transform(const Config& config, const Dataset& dataset);
 /// The same for a single picture
 Transform test_resize(const Config& config);
-/// SOLVER.IMS_PER_BATCH as the batch of evaluation, DATALOADER.NUM_WORKERS; the transform is `test_transform`
+/// SOLVER.IMS_PER_BATCH as the batch of evaluation, of which each rank takes its share, DATALOADER.NUM_WORKERS; the transform is
+/// `test_transform`
 TestLoaderOptions test_loader_options(const Config& config);
 /// TREADLE.DATA_DIR, INPUT.FORMAT
 DatasetOptions dataset_options(const Config& config);

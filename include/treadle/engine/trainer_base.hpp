@@ -40,8 +40,10 @@ struct TrainerOptions {
 /// A training loop with hooks; it assumes nothing but a loop. Derived classes write `run_step`. Loop thread only, but for
 /// `request_stop`.
 ///
-/// State: {"iteration", "hooks": {key: state}}, as Detectron2 writes it. "iteration" is the last complete one; a resumed run
-/// starts behind it. State of a hook that is not registered is warned about, kept, and given to a hook registered later under
+/// State: {"iteration", "hooks": {key: state}, "treadle_hooks": {key: state}}. "iteration" is the last complete one; a resumed
+/// run starts behind it. "hooks" is as Detectron2 writes it; what it would hand to a hook of its own that takes no state, and
+/// fail (PeriodicWriter, BestCheckpointer, PreciseBN, …), is in "treadle_hooks", which it passes over. When loaded, either place
+/// will do for any hook. State of a hook that is not registered is warned about, kept, and given to a hook registered later under
 /// that key.
 class TrainerBase : public Stateful {
  public:
@@ -159,6 +161,7 @@ class TrainerBase : public Stateful {
 
   std::string unique_key(const HookBase& hook) const;
   void check_order(const HookBase& hook) const;
+  void load_hooks(const Dict& states);
   void begin(std::int64_t start_iter, std::int64_t max_iter);
   bool advance();
   void iterate();

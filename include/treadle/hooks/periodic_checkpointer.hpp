@@ -26,7 +26,8 @@ struct PeriodicCheckpointerOptions {
 void validate(const PeriodicCheckpointerOptions& options);
 
 /// Saves `model_0000999` after iteration 999 and so on, `model_final` after the last one, and, when the run is stopped early, the
-/// iteration it stopped at. Loop thread only; all ranks. The checkpointer is borrowed.
+/// iteration it stopped at, also where its periodic save was skipped or has failed. Loop thread only; all ranks. The checkpointer
+/// is borrowed.
 class PeriodicCheckpointer final : public HookBase {
  public:
   explicit PeriodicCheckpointer(Checkpointer& checkpointer, PeriodicCheckpointerOptions options = {});
@@ -37,13 +38,16 @@ class PeriodicCheckpointer final : public HookBase {
 
  private:
   void save(const std::string& name, std::int64_t iteration, bool async);
+  void note_saved();
   void forget_oldest();
 
   Checkpointer& checkpointer_;
   PeriodicCheckpointerOptions options_;
-  std::int64_t saved_iteration_ = -1;
-  std::size_t seen_ = 0;             // how many of Checkpointer::saved() were looked at
-  std::vector<std::string> recent_;  // names of the periodic checkpoints of this run that are durable, the oldest first
+  std::string begun_name_;             // of the newest save; empty when it was skipped
+  std::int64_t begun_iteration_ = -1;  // what it is of
+  std::int64_t saved_iteration_ = -1;  // the same once it is durable; until then -1
+  std::size_t seen_ = 0;               // how many of Checkpointer::saved() were looked at
+  std::vector<std::string> recent_;    // names of the periodic checkpoints of this run that are durable, the oldest first
 };
 
 }  // namespace treadle::hooks

@@ -20,8 +20,8 @@ class FrozenBatchNorm2d final : public torch::nn::Module {
 
 /// What Python's modules make of the states of other versions: for every FrozenBatchNorm2d in `module` that has "weight" but no
 /// "running_mean" or "running_var" in `state`, as in models made of Caffe2's, these are 0 and 1 (versions before 2), and a
-/// "num_batches_tracked" that it lacks is dropped; a batch norm that has "running_mean" but no "num_batches_tracked" there, as
-/// before PyTorch 0.4.1, has counted 0.
+/// "num_batches_tracked" that it lacks is dropped; a batch norm that is there without "num_batches_tracked", as before PyTorch
+/// 0.4.1 and in Caffe2's models, has counted 0.
 Dict upgrade_batch_norms(const torch::nn::Module& module, Dict state);
 
 }  // namespace treadle

@@ -33,9 +33,10 @@ void validate(const ImageClassifierOptions& options);
 
 /// Classifies images. Loop thread only.
 ///
-/// Reads "image" (uint8 or float on the scale 0…255: [N, C, H, W], or a List of [C, H, W] in different sizes, which are padded
-/// with zeros at the right and the bottom once they are normalized, as in Detectron2's ImageList) and, for losses, "label"
-/// (int64, [N]). Losses: {"loss_cls": mean cross entropy}. Predictions: {"scores": probabilities, [num_classes]} per sample. Its
+/// Reads "image" (uint8 or float on the scale 0…255: [N, C, H, W], or a List of [C, H, W] in different sizes) and, for losses,
+/// "label" (int64, [N]). Losses: {"loss_cls": mean cross entropy}; images of different sizes are padded with zeros at the right
+/// and the bottom once they are normalized, as in Detectron2's ImageList. Predictions: {"scores": probabilities, [num_classes]}
+/// per sample; images of different sizes go through the backbone apart, so that an image's scores are those it has alone. Its
 /// parameters are those of its `backbone`.
 class ImageClassifier final : public Model {
  public:
@@ -51,6 +52,7 @@ class ImageClassifier final : public Model {
   at::Tensor logits(const Batch& batch);
   at::Tensor normalized(const at::Tensor& images) const;
   at::Tensor padded(const List& images) const;
+  List predictions_of(const at::Tensor& images);
 
   std::function<at::Tensor(const at::Tensor&)> forward_;
   at::Tensor pixel_mean_;
