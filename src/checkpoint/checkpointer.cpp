@@ -34,7 +34,7 @@ void make_name_durable(FileSystem& files, const fs::path& folder) {
       files.sync_folder(above);
     } catch (const IoError& error) {
       const int number = error.error_number();
-      constexpr std::array passed_over{EACCES, EINVAL, ENOENT, ENOTSUP, EPERM, EROFS};
+      constexpr std::array passed_over{EACCES, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM, EROFS};
       if (std::ranges::find(passed_over, number) == passed_over.end()) throw;
       log_debug(error.what());
     }

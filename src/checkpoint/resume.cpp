@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <compare>
-#include <limits>
 
 #include "checkpoint/async_writer.hpp"
 
@@ -23,7 +22,6 @@ namespace {
 constexpr const char* kLast = "last_checkpoint";
 constexpr const char* kDamaged = ".damaged";
 constexpr const char* kPinned = ".pinned";
-constexpr const char* kEarlierRun = "previous-";  // the names of folders that `set_aside_previous_run` makes
 
 std::string stripped(const std::string& text) {
   std::size_t from = text.find_first_not_of(" \t\r\n");
@@ -33,24 +31,17 @@ std::string stripped(const std::string& text) {
 /// A file to fall back to. What makes it better than another comes first; the greatest is the best.
 struct Candidate {
   bool is_whole = false;         ///< holds every checkpointable: with one of the model alone a run would begin at iteration 0
-  bool is_of_this_run = true;    ///< as far as times tell
+  std::int64_t begun = 0;        ///< when its run began: a folder may hold files of an earlier one; 0 when it does not say
   std::int64_t iteration = -1;   ///< the one it was saved after; -1 when it does not say
   std::int64_t modified_ns = 0;  ///< in this place, since a copied folder keeps the iterations alone
   fs::path path = {};
   auto operator<=>(const Candidate&) const = default;
 };
 
-/// When the run in a folder began, if an earlier one is in it too: the newest folder `previous-…` was made then, and what is
-/// older was saved by the earlier run. `last_checkpoint` was written later: where it is the older one times tell nothing, since
-/// files were copied or the clock was put back.
-std::int64_t begin_of_run(const std::vector<FolderEntry>& entries) {
-  constexpr std::int64_t kAlways = std::numeric_limits<std::int64_t>::min();
-  std::int64_t begin = kAlways, tagged = kAlways;
-  for (const FolderEntry& entry : entries) {
-    if (!entry.is_file && entry.name.starts_with(kEarlierRun)) begin = std::max(begin, entry.modified_ns);
-    if (entry.is_file && entry.name == kLast) tagged = entry.modified_ns;
-  }
-  return begin <= tagged ? begin : kAlways;
+/// The whole number under `key`, or `otherwise`.
+std::int64_t number_or(const Dict& dict, const char* key, std::int64_t otherwise) {
+  const Value* number = dict.find(key);
+  return number && number->is(Value::Type::integer) ? number->as_int() : otherwise;
 }
 
 /// Fills in what the checkpoint says without its tensors; nothing when it cannot be read.
@@ -59,8 +50,9 @@ void describe_content(Candidate& candidate, const std::vector<NamedStateful>& pa
     const Value value = load_checkpoint_file(candidate.path, {.read_tensors = false, .file_system = files});
     const Dict& content = value.as_dict();
     candidate.is_whole = std::ranges::all_of(parts, [&](const NamedStateful& part) { return content.contains(part.name); });
-    const Value* iteration = content.find("iteration");
-    if (iteration && iteration->is(Value::Type::integer)) candidate.iteration = iteration->as_int();
+    candidate.iteration = number_or(content, "iteration", -1);
+    const Value* record = content.find("treadle");
+    if (record && record->is(Value::Type::dict)) candidate.begun = number_or(record->as_dict(), "begun", 0);
   } catch (const Error&) {
     return;  // what is wrong is said when it is tried
   }
@@ -68,13 +60,10 @@ void describe_content(Candidate& candidate, const std::vector<NamedStateful>& pa
 
 std::vector<Candidate> best_first(const fs::path& folder, const std::vector<NamedStateful>& parts,
                                   const std::shared_ptr<FileSystem>& files) {
-  const std::vector<FolderEntry> entries = files->list(folder);
-  const std::int64_t begin = begin_of_run(entries);
   std::vector<Candidate> found;
-  for (const FolderEntry& entry : entries) {
+  for (const FolderEntry& entry : files->list(folder)) {
     if (!entry.is_file || !entry.name.ends_with(".pth")) continue;
-    found.push_back(
-        {.is_of_this_run = entry.modified_ns >= begin, .modified_ns = entry.modified_ns, .path = folder / entry.name});
+    found.push_back({.modified_ns = entry.modified_ns, .path = folder / entry.name});
     describe_content(found.back(), parts, files);
   }
   std::sort(found.rbegin(), found.rend());
@@ -172,8 +161,7 @@ std::string Checkpointer::newest_good_file() {
   for (const Candidate& candidate : best_first(save_dir_, checkpointables_, options_.file_system)) {
     const fs::path& path = candidate.path;
     if (path == last || !is_good(path)) continue;
-    const char* whose = candidate.is_of_this_run ? "" : ", which an earlier run in this folder saved";
-    log_warning(fmt::format("Resuming from {} instead{}", path.string(), whose));
+    log_warning(fmt::format("Resuming from {} instead", path.string()));
     tag_last_checkpoint(path.filename().string());
     return path.string();
   }

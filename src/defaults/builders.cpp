@@ -89,7 +89,7 @@ std::unique_ptr<BatchSource> build_train_source(const Config& config, std::share
 
 std::unique_ptr<BatchSource> build_test_source(const Config& config, const std::string& name, std::shared_ptr<Group> group) {
   TestLoaderOptions options = test_loader_options(config);
-  // As many samples at once as in a step of training, for which there is memory.
+  // Divided among the ranks as a batch of training is.
   options.batch_size = std::max<std::int64_t>(1, options.batch_size / (group ? group->get_world_size() : 1));
   options.name = name;
   std::shared_ptr<const Dataset> dataset = open_dataset(config, "DATASETS.TEST", name);

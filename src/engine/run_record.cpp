@@ -8,11 +8,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 namespace treadle {
 namespace {
 
 constexpr std::int64_t kVersion = 1;
+
+std::int64_t nanoseconds_since_1970() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 Dict buffers_of(const torch::nn::Module& model, const std::vector<std::string>& skip) {
   Dict buffers;
@@ -47,7 +52,7 @@ void check_buffers(const Dict& own, const ValueView& saved) {
 }  // namespace
 
 RunRecord::RunRecord(TrainerBase& trainer, Stateful* source, torch::nn::Module& model, std::vector<std::string> skip)
-    : trainer_(trainer), source_(source), model_(model), skip_(std::move(skip)) {}
+    : trainer_(trainer), source_(source), model_(model), skip_(std::move(skip)), begun_(nanoseconds_since_1970()) {}
 
 Dict RunRecord::own_entry() const {
   Dict entry{{"rng", default_generator_state()},
@@ -59,6 +64,7 @@ Dict RunRecord::own_entry() const {
 
 Dict RunRecord::state_dict() const {
   return {{"version", kVersion},
+          {"begun", begun_},
           {"events", trainer_.storage().state_dict()},
           {"position", to_dict(trainer_.position())},
           {"max_iter", trainer_.max_iter()},
@@ -83,6 +89,7 @@ void RunRecord::check_state_dict(const Dict& state) const {
   }
   read_position(view["position"]);
   if (state.contains("max_iter") && view["max_iter"].as_int() < 0) view["max_iter"].fail("must not be negative");
+  if (state.contains("begun")) view["begun"].as_int();
   trainer_.storage().check_state_dict(view["events"].as_dict());
   if (view["ranks"].size() == 0) view["ranks"].fail("expected an entry for every rank, found none");
   bool own = false;
@@ -112,6 +119,7 @@ void RunRecord::load_state_dict(const Dict& state) {
   }
   trainer_.resume_at(read_position(ValueView(state)["position"]), std::move(restore));
   if (const Value* max_iter = state.find("max_iter")) saved_max_iter_ = max_iter->as_int();
+  if (const Value* begun = state.find("begun")) begun_ = begun->as_int();
   loaded_ = true;
 }
 

@@ -31,6 +31,7 @@ Value comparable(const fs::path& file) {
   Value value = load_checkpoint_file(file);
   Dict& trainer = value.as_dict().at("trainer").as_dict();
   Dict& record = value.as_dict().at("treadle").as_dict();
+  record.erase("begun");
   for (const char* key : kClockKeys) record.at("events").as_dict().at("scalars").as_dict().erase(key);
   trainer.at("treadle_hooks").as_dict().erase("PeriodicWriter");
   erase_clock_of_pending(trainer.at("_trainer").as_dict());

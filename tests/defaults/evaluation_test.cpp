@@ -1,5 +1,6 @@
 // What the config says about evaluation has its effect in a run.
 #include <tests/defaults/tiny_run.hpp>
+#include <tests/support/fake_group.hpp>
 #include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -140,6 +141,19 @@ TEST_F(Numerics, AlgorithmsAndPrecisionAreThoseOfTheConfig) {
   EXPECT_FALSE(context.benchmarkCuDNN());
   EXPECT_THROW(setup({"FLOAT32_PRECISION", "low"}), ConfigError);
   EXPECT_THROW(setup({"TREADLE.DETERMINISTIC", "True", "CUDNN_BENCHMARK", "True"}), ConfigError);
+}
+
+TEST(TestLoader, EachRankTakesItsShareOfABatch) {
+  const TinyRun run;
+  const Config config = run.config("unused");
+  const auto samples = [&](int ranks) {
+    const auto source =
+        default_builders().test_loader(config, "fashion_mnist_test", std::make_shared<FakeGroup>(ranks - 1, ranks));
+    return source->next()->tensor("label").size(0);
+  };
+  EXPECT_EQ(samples(1), 16);
+  EXPECT_EQ(samples(3), 5);
+  EXPECT_EQ(samples(32), 1);
 }
 
 TEST(EnvironmentReport, NamesEveryPart) {

@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 Value comparable(const fs::path& file) {
   Value value = load_checkpoint_file(file);
   Dict& checkpoint = value.as_dict();
+  checkpoint.at("treadle").as_dict().erase("begun");
   Dict& events = checkpoint.at("treadle").as_dict().at("events").as_dict();
   for (const char* key : kClockKeys) events.at("scalars").as_dict().erase(key);
   checkpoint.at("trainer").as_dict().at("treadle_hooks").as_dict().erase("PeriodicWriter");

@@ -50,6 +50,26 @@ struct RunRecordTest : testing::Test {
   }};
 };
 
+TEST_F(RunRecordTest, ARunBeganWhenItWasFirstMade) {
+  Net net;
+  const auto source = batches();
+  Trainer trainer(net, *source);
+  const RunRecord first(trainer, nullptr, net);
+  const Dict saved = first.state_dict();
+  RunRecord resumed(trainer, nullptr, net);
+  EXPECT_GE(resumed.state_dict().at("begun").as_int(), saved.at("begun").as_int());
+  Dict earlier = saved;
+  earlier.set("begun", 7);
+  resumed.check_state_dict(earlier);
+  resumed.load_state_dict(earlier);
+  EXPECT_EQ(resumed.state_dict().at("begun").as_int(), 7);
+  earlier.set("begun", "once");
+  EXPECT_THROW(resumed.check_state_dict(earlier), FormatError);
+  // Records from before it was written.
+  earlier.erase("begun");
+  resumed.check_state_dict(earlier);
+}
+
 TEST_F(RunRecordTest, AResumedRunGoesOnInTheSameBits) {
   seed_everything(5);
   Net net;

@@ -11,8 +11,8 @@ namespace treadle {
 /// A read-only look into a Value that remembers the way it went, so that an error says where it happened:
 ///
 ///     ValueView state(checkpoint, "model_final.pth");
-///     double best = state["trainer"]["hooks"]["BestCheckpointer"]["best_metric"].as_double();
-///     // FormatError: expected a float at "trainer.hooks.BestCheckpointer.best_metric", found string
+///     double best = state["trainer"]["treadle_hooks"]["BestCheckpointer"]["best_metric"].as_double();
+///     // FormatError: expected a float at "trainer.treadle_hooks.BestCheckpointer.best_metric", found string
 ///
 /// Borrows the Value: it must outlive every view into it. A value type; any thread.
 class ValueView {

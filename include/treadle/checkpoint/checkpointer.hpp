@@ -121,10 +121,8 @@ class Checkpointer {
   /// renames it to `<name>.damaged`, and takes the newest good one; throws FormatError when there is none. Otherwise loads the
   /// model alone from `path`. Temporary files that a crash left behind are removed.
   ///
-  /// The newest is that of the latest iteration, and of equal ones the file written last. Behind it come the files older than the
-  /// newest folder `previous-…` in `save_dir`, which an earlier run saved (`set_aside_previous_run`), and behind those the files
-  /// that lack a checkpointable, such as averaged weights. Where `last_checkpoint` is itself older than that folder, the files
-  /// were copied or the clock was put back, and iterations alone count.
+  /// The newest is that of the run that began last, as its record says ("begun" under "treadle"), of its files that of the latest
+  /// iteration, and of equal ones the file written last. Files that lack a checkpointable, such as averaged weights, come last.
   Dict resume_or_load(const std::string& path, bool resume = true);
 
   /// True when there is a checkpoint to resume from.

@@ -73,6 +73,8 @@ class FileSystem {
   virtual std::unique_ptr<ReadableFile> open(const std::filesystem::path& path) = 0;
   virtual void rename(const std::filesystem::path& from, const std::filesystem::path& to) = 0;
   virtual void remove(const std::filesystem::path& path) = 0;
+  /// Also called for the folders above one that was created, up to "/" or ".": for one that is none of this store's, or that it
+  /// does not sync, an IoError with ENOENT or ENOTSUP is passed over.
   virtual void sync_folder(const std::filesystem::path& folder) = 0;
   /// Creates `folder` and those above it; nothing when it exists.
   virtual void create_folders(const std::filesystem::path& folder) = 0;

@@ -24,8 +24,8 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
 
 /// For a new run in the folder of an earlier one: moves the metrics and the `last_checkpoint` of that into `previous-1` (or the
 /// next free number) and warns, so that `metrics.json` holds one history and `--resume` goes on with the right run. Checkpoints
-/// stay where they are; by the time of that folder `Checkpointer::resume_or_load` tells those of the earlier run. Call it when
-/// the run is about to begin and everything else has been found good. True when there was such a run.
+/// stay where they are. Call it when the run is about to begin and everything else has been found good. True when there was such
+/// a run.
 bool set_aside_previous_run(const std::filesystem::path& folder);
 
 /// One `name: value` a line: versions and commits of Treadle and LibTorch, compiler, operating system, CPU with its capability,

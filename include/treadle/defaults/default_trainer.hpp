@@ -72,7 +72,8 @@ Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool r
 /// only, but for `request_stop`. The constructor builds everything, so what is wrong with the config or the data is said before
 /// the first step.
 ///
-/// State: {"iteration", "hooks", "_trainer": {"iteration", "optimizer", with AMP "grad_scaler"}}, as Detectron2 writes it.
+/// State: {"iteration", "hooks", "_trainer": {"iteration", "optimizer", with AMP "grad_scaler"}}, as Detectron2 writes it, and
+/// "treadle_hooks", see TrainerBase.
 class DefaultTrainer : public TrainerBase {
  public:
   explicit DefaultTrainer(const Config& config, std::shared_ptr<Group> group = nullptr, Builders builders = default_builders());

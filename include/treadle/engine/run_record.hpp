@@ -14,7 +14,8 @@ namespace treadle {
 /// What a checkpoint needs beyond Detectron2's layout so that a resumed run goes on in the same bits; saved under the key
 /// "treadle":
 ///
-///     {"version": 1, "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"}, "max_iter",
+///     {"version": 1, "begun": when the run began anew, in nanoseconds since 1970, however often it was resumed since,
+///      "events": the storage, "position": {"iteration", "after_step_index", "hooks_behind"}, "max_iter",
 ///      "ranks": [one per rank: {"rng": ATen's default generators, "loader": the source's state, "buffers": the model's,
 ///                               "trainer": its rank_state_dict, where that is not empty}]}
 ///
@@ -42,6 +43,7 @@ class RunRecord final : public Stateful {
   Stateful* source_;
   torch::nn::Module& model_;
   std::vector<std::string> skip_;
+  std::int64_t begun_;
   bool loaded_ = false;
   std::int64_t saved_max_iter_ = 0;
 };
