@@ -6,7 +6,6 @@
 #include <torch/version.h>
 #include <version.hpp>
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -94,7 +93,7 @@ void write_block(char* to, const Block& block) {
   const std::string_view text = block.payload.text();
   const Header header{kMagic, block.call, block.number, block.argument, text.size(), block.payload.failed() ? 1U : 0U};
   std::memcpy(to, &header, sizeof header);
-  std::memcpy(to + sizeof header, text.data(), std::min(text.size(), kInline));
+  text.copy(to + sizeof header, kInline);
 }
 
 Header read_header(std::string_view block) {
