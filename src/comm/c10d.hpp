@@ -31,7 +31,7 @@ class ClosableGloo final : public c10d::ProcessGroupGloo {
   using ProcessGroupGloo::ProcessGroupGloo;
   // The system's gloo, whose headers these are, gives a context a table of virtual functions that LibTorch's lacks. Nothing is
   // called here that would need it, but the sanitizer asks for it.
-  [[gnu::no_sanitize("vptr")]] void close() {
+  __attribute__((no_sanitize("vptr"))) void close() {
     for (const auto& context : contexts_) context->closeConnections();
   }
   /// What the Reducer calls; it does not say which of its exceptions come from here. Any thread.
