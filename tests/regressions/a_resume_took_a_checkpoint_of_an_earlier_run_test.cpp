@@ -74,6 +74,21 @@ TEST_F(FallBack, OneOfAnEarlierRunIsBetterThanNone) {
   EXPECT_EQ(resumed_without(9), 114);
 }
 
+TEST_F(FallBack, OneThatLacksWhatIsToBeResumedComesLast) {
+  save(1, 14, /*says_when_it_began=*/false);  // a model alone
+  SmallModel model(0);
+  Counter trainer;
+  Checkpointer checkpointer(model, folder.path());
+  checkpointer.add_checkpointable("trainer", trainer);
+  for (const int iteration : {4, 9}) {
+    model.fill(200 + iteration);
+    checkpointer.save(file(iteration).stem().string(), {{"iteration", iteration}});
+  }
+  fs::resize_file(file(9), 200);
+  checkpointer.resume_or_load("");
+  EXPECT_EQ(model.value(), 204);
+}
+
 TEST_F(FallBack, OfARunThatDoesNotSayTheLatestIterationCounts) {
   for (const int iteration : {14, 9, 19, 4}) save(1, iteration, /*says_when_it_began=*/false);
   fs::resize_file(file(4), 200);
