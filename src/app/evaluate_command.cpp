@@ -40,7 +40,7 @@ int run_evaluate(const EvaluateArguments& arguments) {
   if (arguments.json) log.emplace();
   Config config = read_config(arguments);
   config.freeze();
-  return run_on_all_ranks(arguments, config, /*write_config=*/false, [&](const std::shared_ptr<Group>& group) {
+  return run_on_all_ranks(arguments, config, /*eval_only=*/true, [&](const std::shared_ptr<Group>& group) {
     return evaluate(config, group, arguments.resume, arguments.json);
   });
 }

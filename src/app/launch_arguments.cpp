@@ -85,15 +85,14 @@ std::string launch_words(const DefaultArguments& arguments) {
   return text;
 }
 
-int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool write_config, const RankMain& main) {
+int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool eval_only, const RankMain& main) {
   const auto on_rank = [&](const std::shared_ptr<Group>& group) {
     require_agreement(*group, "config", facts_of(config));
-    if (write_config) require_divisible_batch(config, group->get_world_size());
-    // Who writes the config trains; an evaluation may look into the folder of a run that goes on.
+    if (!eval_only) require_divisible_batch(config, group->get_world_size());
+    // An evaluation may look into the folder of a run that goes on.
     std::optional<RunLock> lock;
-    if (write_config && group->is_main_process()) lock.emplace(config.get_string("OUTPUT_DIR"));
-    default_setup(config, *group,
-                  {.command_line = arguments.command_line, .write_config = write_config, .eval_only = !write_config});
+    if (!eval_only && group->is_main_process()) lock.emplace(config.get_string("OUTPUT_DIR"));
+    default_setup(config, *group, {.command_line = arguments.command_line, .eval_only = eval_only});
     return main(group);
   };
   return launch_as_told(on_rank, launch_options(arguments, config));

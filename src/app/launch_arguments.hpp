@@ -23,6 +23,6 @@ std::string launch_words(const DefaultArguments& arguments);
 
 /// Starts the processes, finds out that all have the same config, prepares each with `default_setup`, and calls `main`; the exit
 /// status.
-int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool write_config, const RankMain& main);
+int run_on_all_ranks(const RunArguments& arguments, const Config& config, bool eval_only, const RankMain& main);
 
 }  // namespace treadle

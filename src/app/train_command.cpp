@@ -180,7 +180,7 @@ int run_train(const RunArguments& arguments) {
   Config config = read_config(arguments);
   config.freeze();
   const std::string before = identity(last_checkpoint(config));
-  return run_on_all_ranks(arguments, config, !arguments.eval_only, [&](const std::shared_ptr<Group>& group) {
+  return run_on_all_ranks(arguments, config, arguments.eval_only, [&](const std::shared_ptr<Group>& group) {
     return arguments.eval_only ? evaluate(config, group, arguments.resume) : train(arguments, config, group, before);
   });
 }

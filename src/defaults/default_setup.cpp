@@ -129,7 +129,7 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
   const std::string text = config.dump();
   log_block("Config:", text);
   if (group.is_main_process()) {
-    if (options.write_config) write_whole(folder / "config.yaml", text);
+    if (!options.eval_only) write_whole(folder / "config.yaml", text);
     log_info(fmt::format("Full config, log and checkpoints are in \"{}\"", folder.string()));
   }
 

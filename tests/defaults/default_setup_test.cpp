@@ -111,7 +111,7 @@ TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {
 TEST_F(DefaultSetup, AnEvaluationLeavesTheConfigOfTheRun) {
   default_setup(run.config(output / "run"), *group);
   const std::string before = read_text(output / "run/config.yaml");
-  default_setup(run.config(output / "run", {"SEED", "77"}), *group, {.write_config = false});
+  default_setup(run.config(output / "run", {"SEED", "77"}), *group, {.eval_only = true});
   EXPECT_EQ(read_text(output / "run/config.yaml"), before);
 }
 

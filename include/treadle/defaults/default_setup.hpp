@@ -11,8 +11,9 @@ class Group;
 
 struct SetupOptions {
   std::vector<std::string> command_line{};  ///< as typed; logged
-  bool write_config = true;                 ///< leave `config.yaml` as it is otherwise: for an evaluation in the folder of a run
-  bool eval_only = false;                   ///< CUDNN_BENCHMARK is not applied: a trial of algorithms pays in training alone
+  /// For an evaluation in the folder of a run: `config.yaml` is left as it is, and CUDNN_BENCHMARK is not applied, since a trial
+  /// of algorithms pays in training alone.
+  bool eval_only = false;
 };
 
 /// Prepares a process for a run, in this order: OUTPUT_DIR is made and tried (IoError in the first second when it cannot be
