@@ -252,8 +252,9 @@ at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
          spec.position);
   }
   auto options = at::TensorOptions().dtype(spec.type.dtype);
+  auto permuted = [&](const at::Tensor& array) { return spec.axes == kNoNode ? array : array.permute(permutation(spec)); };
   if (!options_.read_tensors && !spec.scalar)
-    return at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta));
+    return permuted(at::empty_strided(geometry.sizes, geometry.strides, options.device(c10::kMeta)));
   if (nbytes > array_bytes_left_) fail("the numpy arrays hold more bytes than the file", spec.position);
   array_bytes_left_ -= nbytes;
   auto result = at::empty_strided(geometry.sizes, geometry.strides, options);
@@ -264,7 +265,7 @@ at::Tensor TensorBuilder::array_tensor(const ArraySpec& spec) {
   if (spec.type.dtype == c10::ScalarType::Bool) {
     for (std::uint64_t i = 0; i < nbytes; ++i) out[i] = out[i] != 0;
   }
-  return spec.axes == kNoNode ? result : result.permute(permutation(spec));
+  return permuted(result);
 }
 
 std::vector<std::int64_t> TensorBuilder::permutation(const ArraySpec& spec) const {
