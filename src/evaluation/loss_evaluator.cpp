@@ -34,17 +34,49 @@ Batch select(const Batch& batch, const std::vector<std::int64_t>& places) {
   return Batch(std::move(fields), std::move(ids));
 }
 
-/// A batch that some rank has judged.
+/// A batch that some rank has judged; its arrays lie in what was gathered.
 struct Judged {
   const std::int64_t* ids;
   std::int64_t size;
   const double* losses;
 };
 
+struct JudgedByAll {
+  std::vector<std::string> names;
+  std::vector<Judged> batches;
+};
+
 std::vector<std::string> names_in(const Value& list) {
   std::vector<std::string> names;
   for (const Value& name : list.as_list()) names.push_back(name.as_string());
   return names;
+}
+
+/// In the order of the first sample of each batch, so that any number of ranks adds in one order.
+JudgedByAll judged_by_all(const List& gathered) {
+  JudgedByAll all;
+  for (const Value& rank : gathered) {
+    const Dict& own = rank.as_dict();
+    const at::Tensor& sizes = own.at("sizes").as_tensor();
+    if (sizes.numel() == 0) continue;
+    const std::vector<std::string> found = names_in(own.at("names"));
+    if (all.batches.empty()) all.names = found;
+    if (found != all.names) {
+      throw FormatError(
+          fmt::format("the model gave the losses {} on one rank and {} on another", quoted_list(all.names), quoted_list(found)));
+    }
+    const auto* ids = own.at("ids").as_tensor().const_data_ptr<std::int64_t>();
+    const auto* losses = own.at("losses").as_tensor().const_data_ptr<double>();
+    for (std::int64_t i = 0; i < sizes.numel(); ++i, losses += found.size()) {
+      const std::int64_t size = sizes.const_data_ptr<std::int64_t>()[i];
+      all.batches.push_back({ids, size, losses});
+      ids += size;
+    }
+  }
+  std::ranges::stable_sort(all.batches, [](const Judged& a, const Judged& b) {
+    return static_cast<std::uint64_t>(*a.ids) < static_cast<std::uint64_t>(*b.ids);  // those without ids come last
+  });
+  return all;
 }
 
 }  // namespace
@@ -94,41 +126,19 @@ void LossEvaluator::note(const Batch& batch) {
 }
 
 Dict LossEvaluator::evaluate() {
-  List names;
-  for (const std::string& name : names_) names.push_back(name);
-  const List gathered = options_.group->gather(Dict{{"names", std::move(names)},
+  List own_names;
+  for (const std::string& name : names_) own_names.push_back(name);
+  const List gathered = options_.group->gather(Dict{{"names", std::move(own_names)},
                                                     {"losses", at::tensor(losses_, at::kDouble)},
                                                     {"sizes", at::tensor(sizes_, at::kLong)},
                                                     {"ids", at::tensor(ids_, at::kLong)}});
   if (!options_.group->is_main_process()) return {};
-  std::vector<std::string> common;
-  std::vector<Judged> batches;
-  for (const Value& rank : gathered) {
-    const Dict& own = rank.as_dict();
-    const at::Tensor& sizes = own.at("sizes").as_tensor();
-    if (sizes.numel() == 0) continue;
-    const std::vector<std::string> found = names_in(own.at("names"));
-    if (batches.empty()) common = found;
-    if (found != common) {
-      throw FormatError(
-          fmt::format("the model gave the losses {} on one rank and {} on another", quoted_list(common), quoted_list(found)));
-    }
-    const auto* ids = own.at("ids").as_tensor().const_data_ptr<std::int64_t>();
-    const auto* losses = own.at("losses").as_tensor().const_data_ptr<double>();
-    for (std::int64_t i = 0; i < sizes.numel(); ++i, losses += common.size()) {
-      const std::int64_t size = sizes.const_data_ptr<std::int64_t>()[i];
-      batches.push_back({ids, size, losses});
-      ids += size;
-    }
-  }
+  const auto [names, batches] = judged_by_all(gathered);
   if (batches.empty()) throw FormatError("there was nothing to evaluate: the data set gave no samples");
 
-  std::ranges::stable_sort(batches, [](const Judged& a, const Judged& b) {
-    return static_cast<std::uint64_t>(*a.ids) < static_cast<std::uint64_t>(*b.ids);  // those without ids come last
-  });
   std::unordered_set<std::int64_t> seen;
   std::int64_t samples = 0;
-  std::vector<double> sums(common.size());
+  std::vector<double> sums(names.size());
   for (const Judged& batch : batches) {
     const std::int64_t weight =
         std::count_if(batch.ids, batch.ids + batch.size, [&](std::int64_t id) { return id < 0 || seen.insert(id).second; });
@@ -141,7 +151,7 @@ Dict LossEvaluator::evaluate() {
   for (std::size_t i = 0; i < sums.size(); ++i) {
     const double mean = sums[i] / static_cast<double>(samples);
     total += mean;
-    metrics.set(common[i], mean);
+    metrics.set(names[i], mean);
   }
   metrics.set("total_loss", total);
   metrics.set("num_samples", samples);
