@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# run.sh SOURCE BUILD WORK TORCH: installs BUILD into a prefix below WORK, builds projects against it, runs them; then builds and
-# runs one that has SOURCE as a subdirectory. Two projects are made of what README.md shows. Any failure ends it with status 1 and
-# the output of what failed.
+# run.sh SOURCE BUILD WORK TORCH [SANITIZERS]: installs BUILD, which was compiled with SANITIZERS, into a prefix below WORK, builds
+# projects against it, runs them; then builds and runs one that has SOURCE as a subdirectory. Two projects are made of what
+# README.md shows. Any failure ends it with status 1 and the output of what failed.
 set -u
 source=$1 build=$2 work=$3 torch=$4
+[[ -z ${5:-} ]] || export CXXFLAGS=-fsanitize=$5 LDFLAGS=-fsanitize=$5
 here=$source/tests/install
 rm -rf "$work" && mkdir -p "$work" || exit 1
 unset TORCH_PREFIX
