@@ -67,16 +67,21 @@ Checkpointer::AsyncWriter::~AsyncWriter() { wait(); }
 
 void Checkpointer::AsyncWriter::start(const Value& state, std::function<void(const Value&)> write) {
   wait();
-  copy_ = snapshot(state);
-  busy_ = true;
-  thread_ = std::thread([this, write = std::move(write)] {
-    try {
-      write(copy_);
-    } catch (...) {
-      error_ = std::current_exception();
-    }
+  try {
+    copy_ = snapshot(state);
+    busy_ = true;
+    thread_ = std::thread([this, write = std::move(write)] {
+      try {
+        write(copy_);
+      } catch (...) {
+        error_ = std::current_exception();
+      }
+      busy_ = false;
+    });
+  } catch (...) {
+    error_ = std::current_exception();
     busy_ = false;
-  });
+  }
 }
 
 std::exception_ptr Checkpointer::AsyncWriter::wait() {

@@ -26,7 +26,8 @@ class Checkpointer::AsyncWriter {
   bool busy() const noexcept { return busy_; }
   /// The error of a write that has ended; null while busy. It stays until `wait`.
   std::exception_ptr error() const noexcept { return busy_ ? nullptr : error_; }
-  /// Copies `state`, then runs `write` with the copy on the writer's thread. Not while busy.
+  /// Copies `state`, then runs `write` with the copy on the writer's thread. Not while busy. A failure to copy is an error of
+  /// the write, so that all ranks hear of it where they hear of the others.
   void start(const Value& state, std::function<void(const Value&)> write);
   /// Returns when nothing is being written, with the error of what was.
   std::exception_ptr wait();

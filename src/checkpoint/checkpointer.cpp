@@ -216,6 +216,7 @@ Dict Checkpointer::read_on_all_ranks(const std::string& path) {
     error = std::current_exception();
   }
   List has_file = group().all_gather(has);
+  if (!has_file[0].as_bool()) agree(group().is_main_process() ? error : nullptr, fmt::format("load {}", path));
   if (!has_file[0].as_bool()) throw IoError("open", path, ENOENT, "the main process does not see it");
   bool all = std::all_of(has_file.begin(), has_file.end(), [](const Value& value) { return value.as_bool(); });
   Dict checkpoint;

@@ -16,29 +16,12 @@ namespace treadle {
 
 namespace {
 
-struct Query {
-  bool matching_heuristics = false;
-  std::vector<std::string> others;
-};
+constexpr std::string_view kHeuristics = "matching_heuristics=True";
 
-// "a=1&b=2"; a part without a value says nothing, as in Python's parse_qs.
-Query parse_query(const std::string& text) {
-  Query query;
-  std::vector<std::string> heuristics;
-  for (std::size_t from = 0; from < text.size();) {
-    std::size_t end = std::min(text.find('&', from), text.size());
-    std::string part = text.substr(from, end - from);
-    from = end + 1;
-    std::size_t equals = part.find('=');
-    if (equals == std::string::npos || equals + 1 == part.size()) continue;
-    if (part.substr(0, equals) == "matching_heuristics") {
-      heuristics.push_back(part.substr(equals + 1));
-    } else {
-      query.others.push_back(part.substr(0, equals));
-    }
-  }
-  query.matching_heuristics = heuristics == std::vector<std::string>{"True"};
-  return query;
+/// Where the query of `path` begins: at a '?' in the name of the file, since a folder may have one in its own.
+std::size_t query_start(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  return std::min(path.find('?', slash == std::string::npos ? 0 : slash), path.size());
 }
 
 Dict expect_dict(Value value, const std::string& path, const std::string& what) {
@@ -71,12 +54,28 @@ Dict from_pickle(Dict data, const std::string& path) {
 
 Dict DetectionCheckpointer::load(const std::string& path, const std::optional<std::vector<std::string>>& checkpointables) {
   log_info(fmt::format("[DetectionCheckpointer] Loading from {} ...", path));
-  std::size_t question = path.find('?');
-  query_ = question == std::string::npos ? "" : path.substr(question + 1);
-  return Checkpointer::load(path.substr(0, question), checkpointables);
+  const std::size_t question = query_start(path);
+  const std::string_view query = std::string_view(path).substr(std::min(question + 1, path.size()));
+  if (!query.empty() && query != kHeuristics)
+    throw ConfigError(fmt::format("\"{}\" asks for \"{}\"; only {} is known", path, query, kHeuristics));
+  asks_for_heuristics_ = !query.empty();
+  try {
+    Dict rest = Checkpointer::load(path.substr(0, question), checkpointables);
+    asks_for_heuristics_ = false;
+    return rest;
+  } catch (...) {
+    asks_for_heuristics_ = false;
+    throw;
+  }
 }
 
 Dict DetectionCheckpointer::load_file(const std::string& path) {
+  Dict data = read_layout(path);
+  if (asks_for_heuristics_) data.set("matching_heuristics", true);
+  return data;
+}
+
+Dict DetectionCheckpointer::read_layout(const std::string& path) {
   if (path.ends_with(".pkl")) {
     return from_pickle(expect_dict(load_checkpoint_file(path, {.file_system = file_system()}), path, "the content"), path);
   }
@@ -90,12 +89,6 @@ Dict DetectionCheckpointer::load_file(const std::string& path) {
             {"matching_heuristics", true}};
   }
   if (!data.contains("model")) data = Dict{{"model", std::move(data)}};
-  Query query = parse_query(query_);
-  if (query.matching_heuristics) data.set("matching_heuristics", true);
-  if (!query.others.empty()) {
-    throw ConfigError(fmt::format("\"{}\" asks for {}; only matching_heuristics=True is known", path + "?" + query_,
-                                  quoted_list(query.others)));
-  }
   return data;
 }
 

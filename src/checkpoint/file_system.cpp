@@ -129,7 +129,8 @@ class LocalFileSystem final : public FileSystem {
     if (folder.empty()) return;
     std::error_code error;
     fs::create_directories(folder, error);
-    if (error && !fs::is_directory(folder)) throw IoError("create the folder", folder, error.value());
+    std::error_code unseen;
+    if (error && !fs::is_directory(folder, unseen)) throw IoError("create the folder", folder, error.value());
   }
   bool is_file(const fs::path& path) override {
     struct stat status{};
@@ -140,16 +141,16 @@ class LocalFileSystem final : public FileSystem {
   std::vector<FolderEntry> list(const fs::path& folder) override {
     std::vector<FolderEntry> entries;
     std::error_code error;
-    fs::directory_iterator begin(folder.empty() ? fs::path(".") : folder, error);
-    if (error) throw IoError("list", folder, error.value());
-    for (const auto& item : begin) {
+    fs::directory_iterator item(folder.empty() ? fs::path(".") : folder, error);
+    for (; !error && item != fs::directory_iterator(); item.increment(error)) {
       struct stat status{};
       // An entry may vanish between being listed and examined.
-      if (::stat(item.path().c_str(), &status) != 0) continue;
-      entries.push_back({.name = item.path().filename().string(),
+      if (::stat(item->path().c_str(), &status) != 0) continue;
+      entries.push_back({.name = item->path().filename().string(),
                          .is_file = S_ISREG(status.st_mode),
                          .modified_ns = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec});
     }
+    if (error) throw IoError("list", folder, error.value());
     return entries;
   }
 };

@@ -107,13 +107,14 @@ bool is_big_endian(const PickleGraph& graph, const ByteSource& source, NodeId in
 // Pickles of a magic number, a version, facts about the machine, the object, and the keys of the storages; then the storages.
 Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& graph, std::uint64_t position,
                   const LoadOptions& options) {
-  NodeId protocol = next_pickle(source, graph, position, {.storages = false});
+  const Unpickler::Options plain{.storages = false, .max_bytes = options.max_pickle_bytes};
+  NodeId protocol = next_pickle(source, graph, position, plain);
   if (graph[protocol].kind != NodeKind::integer || static_cast<std::int64_t>(graph[protocol].wide) != kLegacyProtocol) {
     source.fail("the version of the legacy format is unknown", position);
   }
-  bool swapped = is_big_endian(graph, source, next_pickle(source, graph, position, {.storages = false}), position);
-  NodeId root = next_pickle(source, graph, position, {.unknown = options.unknown});
-  NodeId list = next_pickle(source, graph, position, {.storages = false});
+  bool swapped = is_big_endian(graph, source, next_pickle(source, graph, position, plain), position);
+  NodeId root = next_pickle(source, graph, position, {.unknown = options.unknown, .max_bytes = options.max_pickle_bytes});
+  NodeId list = next_pickle(source, graph, position, plain);
   if (graph[list].kind != NodeKind::list) source.fail("the keys of the storages are no list", position);
   graph.charge(sizeof(NodeId) * graph.count(list) + 72 * graph.storages.size());
   std::vector<std::string> keys;
@@ -129,10 +130,11 @@ Value load_legacy(const ReadableFile& file, ByteSource& source, PickleGraph& gra
 }
 
 Value load_pickle(const ReadableFile& file, const fs::path& path, const LoadOptions& options) {
-  ByteSource source(file, path, 0, std::min(file.size(), options.max_pickle_bytes));
+  ByteSource source(file, path, 0, file.size());
   PickleGraph graph(kHeap - kReservedHeap);
   std::uint64_t position = 0;
-  NodeId root = next_pickle(source, graph, position, {.unknown = options.unknown, .storages = false});
+  NodeId root = next_pickle(source, graph, position,
+                            {.unknown = options.unknown, .storages = false, .max_bytes = options.max_pickle_bytes});
   const Node& node = graph[root];
   if (node.kind == NodeKind::text && content_of(graph, source, node) == kLegacyMagic) {
     return load_legacy(file, source, graph, position, options);

@@ -1,5 +1,6 @@
 #include "checkpoint/model_loading.hpp"
 
+#include "base/tensor_copy.hpp"
 #include "checkpoint/key_report.hpp"
 
 #include <treadle/base/errors.hpp>
@@ -40,6 +41,9 @@ ModelLoad match_model(const torch::nn::Module& module, Dict state, const std::ve
     if (shape != wanted) {
       load.incompatible.incorrect_shapes.push_back({name, shape.vec(), wanted.vec()});
     } else {
+      const std::string obstacle = obstacle_to_copy(target->as_tensor(), entry.value.as_tensor());
+      if (!obstacle.empty())
+        throw FormatError(fmt::format("\"{}\" of the checkpoint cannot become the model's: {}", name, obstacle));
       load.state.set(entry.key, std::move(entry.value));
     }
   }

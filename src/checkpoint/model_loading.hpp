@@ -12,7 +12,7 @@ namespace treadle {
 void check_tensors(const Dict& state);
 
 /// What of `state`, which `check_tensors` takes, goes into `module`. Names in `skip` are neither missing nor unexpected. Throws
-/// FormatError as `check_tensors` does.
+/// FormatError as `check_tensors` does, and for a tensor that cannot be copied into the model's.
 ModelLoad match_model(const torch::nn::Module& module, Dict state, const std::vector<std::string>& skip);
 
 /// Copies the tensors into the parameters and buffers of their names, which have their shapes.

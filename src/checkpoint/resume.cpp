@@ -103,6 +103,7 @@ fs::path Checkpointer::get_checkpoint_file() const {
 }
 
 std::vector<FolderEntry> Checkpointer::list_or_nothing() const {
+  if (save_dir_.empty()) return {};
   try {
     return options_.file_system->list(save_dir_);
   } catch (const IoError& error) {
@@ -139,6 +140,14 @@ void Checkpointer::pin(const std::string& name) {
   const fs::path path = file_of(name);
   if (!group().is_main_process() || !saves()) return;
   write_file_durably(*options_.file_system, path.string() + kPinned, "");
+}
+
+bool Checkpointer::is_pinned(const std::string& name) const noexcept {
+  try {
+    return options_.file_system->is_file(file_of(name).string() + kPinned);
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 void Checkpointer::clean_leftovers() const {

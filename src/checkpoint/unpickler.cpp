@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 
 namespace treadle {
@@ -12,12 +13,14 @@ namespace {
 
 // A number of more bytes than this is no number that a checkpoint needs, and turning it into digits takes quadratic time.
 constexpr std::uint64_t kMaxLongBytes = 1024;
+// An opcode with all that it has but the content of a string.
+constexpr std::uint64_t kMaxOpcodeBytes = 64;
 
 }  // namespace
 
 NodeId Unpickler::load() {
   NodeId result = kNoNode;
-  std::uint64_t start = position_;
+  std::uint64_t start = position_, counted = 0;
   try {
     for (;;) {
       opcode_at_ = position_;
@@ -26,7 +29,12 @@ NodeId Unpickler::load() {
                "a pickle of protocol 2 to 5 should start here");
       }
       if (step(result)) break;
-      graph_.allow(options_.budget_per_byte * (position_ - opcode_at_));
+      const std::uint64_t length = position_ - opcode_at_;
+      graph_.allow(options_.budget_per_byte * length);
+      counted += std::min(length, kMaxOpcodeBytes);
+      if (counted > options_.max_bytes)
+        fail(fmt::format("a pickle of more bytes, without the content of its strings, than max_pickle_bytes, which is {}",
+                         options_.max_bytes));
     }
   } catch (const FormatError& error) {
     if (!error.file().empty()) throw;

@@ -22,6 +22,8 @@ class Unpickler {
     bool storages = true;  ///< the pickle may refer to storages of tensors
     /// What the budget of the graph grows by for each byte of the pickle that was read; 0 when the budget is whole already.
     std::uint64_t budget_per_byte = 0;
+    /// The most bytes of the pickle, not counting the content of its strings.
+    std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
   };
   /// Starts at `position` of `source`.
   Unpickler(ByteSource& source, PickleGraph& graph, std::uint64_t position, Options options)

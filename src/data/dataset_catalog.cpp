@@ -12,6 +12,8 @@ namespace treadle {
 
 namespace {
 
+constexpr std::string_view kFolderPrefix = "image_folder:", kCsvPrefix = "csv:";
+
 DatasetEntry fashion_mnist(const std::string& part) {
   DatasetEntry entry;
   entry.metadata.class_names = {"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -75,9 +77,8 @@ Registry<DatasetEntry>& dataset_catalog() {
 }
 
 DatasetEntry find_dataset(const std::string& name) {
-  constexpr std::string_view folder_prefix = "image_folder:", csv_prefix = "csv:";
-  if (name.starts_with(folder_prefix)) return image_folder(name.substr(folder_prefix.size()));
-  if (name.starts_with(csv_prefix)) return csv(name, name.substr(csv_prefix.size()));
+  if (name.starts_with(kFolderPrefix)) return image_folder(name.substr(kFolderPrefix.size()));
+  if (name.starts_with(kCsvPrefix)) return csv(name, name.substr(kCsvPrefix.size()));
   return dataset_catalog().get(name);
 }
 
@@ -88,6 +89,16 @@ std::unique_ptr<Dataset> make_dataset(const std::string& name, const DatasetOpti
 std::vector<std::string> class_names_of(const std::string& name, const Dataset& dataset) {
   if (const auto* folder = dynamic_cast<const ImageFolder*>(&dataset)) return folder->class_names();
   return find_dataset(name).metadata.class_names;
+}
+
+std::vector<std::string> class_names_of(const std::string& name, const DatasetOptions& options) {
+  if (!name.starts_with(kFolderPrefix))
+    return dataset_catalog().contains(name) ? dataset_catalog().get(name).metadata.class_names : std::vector<std::string>();
+  try {
+    return class_folders(options.root / name.substr(kFolderPrefix.size()));
+  } catch (const IoError&) {
+    return {};
+  }
 }
 
 }  // namespace treadle

@@ -1,3 +1,4 @@
+#include <base/file_errors.hpp>
 #include <defaults/validate_as.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -163,10 +164,10 @@ std::unique_ptr<DatasetEvaluator> build_evaluator(const Config& config, const st
                                                   std::shared_ptr<Group> group) {
   const char* const key = "TREADLE.EVALUATORS";
   EvaluatorOptions options{.dataset = dataset,
+                           .class_names = class_names_of(dataset, dataset_options(config)),
                            .output_dir = std::filesystem::path(config.get_string("OUTPUT_DIR")) / "inference" / dataset,
                            .group = std::move(group),
                            .settings = {{"TEST", config.to_dict("TEST")}, {"TREADLE", config.to_dict("TREADLE")}}};
-  if (dataset_catalog().contains(dataset)) options.class_names = dataset_catalog().get(dataset).metadata.class_names;
   std::vector<std::unique_ptr<DatasetEvaluator>> evaluators;
   for (const std::string& name : config.get_strings(key)) {
     const EvaluatorFactory* factory = nullptr;
@@ -188,7 +189,7 @@ constexpr std::chrono::milliseconds kMaxDelay{100};
 }  // namespace
 
 std::vector<hooks::PeriodicWriter::NamedWriter> default_writers(const std::string& output_dir, std::int64_t max_iter) {
-  std::filesystem::create_directories(output_dir);
+  with_io_errors("create the folder", output_dir, [&] { return std::filesystem::create_directories(output_dir); });
   std::vector<hooks::PeriodicWriter::NamedWriter> writers;
   writers.emplace_back("log", std::make_unique<CommonMetricPrinter>(CommonMetricPrinterOptions{
                                   .max_iter = max_iter, .level = log_is_terminal() ? LogLevel::debug : LogLevel::info}));

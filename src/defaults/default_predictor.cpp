@@ -21,7 +21,9 @@ DefaultPredictor::DefaultPredictor(const Config& config, const Builders& builder
   DetectionCheckpointer(*model_, {}, checkpointer_options(*model_, nullptr)).resume_or_load(weights, /*resume=*/false);
   set_training(*model_, false);
   const auto names = config.get_strings("DATASETS.TEST");
-  if (!names.empty() && dataset_catalog().contains(names.front())) metadata_ = dataset_catalog().get(names.front()).metadata;
+  if (names.empty()) return;
+  if (dataset_catalog().contains(names.front())) metadata_ = dataset_catalog().get(names.front()).metadata;
+  metadata_.class_names = class_names_of(names.front(), dataset_options(config));
 }
 
 DefaultPredictor::~DefaultPredictor() = default;

@@ -1,3 +1,4 @@
+#include <base/file_errors.hpp>
 #include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -96,14 +97,18 @@ std::uint64_t seed_of(const Config& config, Group& group) {
 }  // namespace
 
 bool set_aside_previous_run(const fs::path& folder) {
-  if (!fs::exists(folder / "metrics.json") && !fs::exists(folder / "last_checkpoint")) return false;
-  int number = 1;
-  while (fs::exists(folder / fmt::format("previous-{}", number))) ++number;
-  const fs::path aside = folder / fmt::format("previous-{}", number);
-  fs::create_directories(aside);
-  for (const char* name : {"metrics.json", "last_checkpoint"}) {
-    if (fs::exists(folder / name)) fs::rename(folder / name, aside / name);
-  }
+  const fs::path aside = with_io_errors("set aside the earlier run in", folder, [&]() -> fs::path {
+    if (!fs::exists(folder / "metrics.json") && !fs::exists(folder / "last_checkpoint")) return {};
+    int number = 1;
+    while (fs::exists(folder / fmt::format("previous-{}", number))) ++number;
+    const fs::path free = folder / fmt::format("previous-{}", number);
+    fs::create_directories(free);
+    for (const char* name : {"metrics.json", "last_checkpoint"}) {
+      if (fs::exists(folder / name)) fs::rename(folder / name, free / name);
+    }
+    return free;
+  });
+  if (aside.empty()) return false;
   log_warning(
       fmt::format("\"{}\" holds an earlier run. A new one begins: the metrics.json and last_checkpoint of the old one are now in "
                   "\"{}\", its checkpoints are overwritten where names are equal. Use --resume to go on with a run instead.",

@@ -18,7 +18,9 @@ Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool r
   CheckpointerOptions options = checkpointer_options(*model, group);
   options.save_to_disk = false;  // the run of the folder may go on meanwhile
   DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), std::move(options));
-  if (config.get_string("MODEL.WEIGHTS").empty() && !(resume && checkpointer.has_checkpoint())) {
+  // OUTPUT_DIR of the main process: each machine may have one of its own.
+  const bool found = group->broadcast(resume && group->is_main_process() && checkpointer.has_checkpoint()).as_bool();
+  if (config.get_string("MODEL.WEIGHTS").empty() && !found) {
     if (resume) config.fail("OUTPUT_DIR", "there is no checkpoint to evaluate in this folder");
     throw ConfigError(
         "there are no weights to evaluate: set MODEL.WEIGHTS to a checkpoint, or add --resume to take the last one of OUTPUT_DIR",

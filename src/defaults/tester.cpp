@@ -1,4 +1,5 @@
 #include <treadle/base/log.hpp>
+#include <treadle/comm/group.hpp>
 #include <treadle/data/batch_source.hpp>
 #include <treadle/defaults/default_trainer.hpp>
 #include <treadle/evaluation.hpp>
@@ -8,7 +9,8 @@
 
 namespace treadle {
 
-Tester::Tester(const Config& config, std::shared_ptr<Group> group, const Builders& builders) : group_(std::move(group)) {
+Tester::Tester(const Config& config, std::shared_ptr<Group> group, const Builders& builders)
+    : group_(group ? std::move(group) : make_single_process_group()) {
   for (const std::string& name : config.get_strings("DATASETS.TEST")) {
     sets_.push_back({name, builders.test_loader(config, name, group_), builders.evaluator(config, name, group_)});
   }

@@ -51,6 +51,7 @@ AMPTrainer::AMPTrainer(std::shared_ptr<Model> model, BatchSource& source, torch:
 }
 
 LossDict AMPTrainer::compute_losses(const Batch& batch) {
+  scaler_.give_up();  // a step before may have thrown behind its gradients were unscaled
   const auto device = first_parameter_.defined() ? first_parameter_.device().type() : c10::kCPU;
   const AutocastScope autocast(device, precision_ == AmpPrecision::float16 ? at::kHalf : at::kBFloat16);
   return SimpleTrainer::compute_losses(batch);

@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/tensor_copy.hpp"
+
 namespace treadle {
 namespace {
 
@@ -46,6 +48,8 @@ void check_buffers(const Dict& own, const ValueView& saved) {
     if (tensor.sizes() != buffer.value.as_tensor().sizes()) {
       saved[buffer.key].fail(fmt::format("expected a tensor like {}, found {}", describe(buffer.value), describe(Value(tensor))));
     }
+    const std::string obstacle = obstacle_to_copy(buffer.value.as_tensor(), tensor);
+    if (!obstacle.empty()) saved[buffer.key].fail(obstacle);
   }
 }
 

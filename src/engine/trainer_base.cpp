@@ -74,6 +74,10 @@ void TrainerBase::begin(std::int64_t start_iter, std::int64_t max_iter) {
   max_iter_ = max_iter;
   completed_ = start_iter - 1;
   storage_.set_iter(start_iter);
+  {
+    std::lock_guard lock(stop_mutex_);
+    if (!stop_requested_) stop_reason_.clear();  // that of the run before
+  }
   outcome_ = Outcome::running;
   log_info(fmt::format("Starting training from iteration {}", start_iter));
 }

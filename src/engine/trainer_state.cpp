@@ -58,7 +58,6 @@ void TrainerBase::register_hook(std::unique_ptr<HookBase> hook) {
   if (const Value* state = waiting_state_.find(key)) {
     hook->check_state_dict(state->as_dict());
     hook->load_state_dict(state->as_dict());
-    waiting_state_.erase(key);
   }
   hooks_.push_back({std::move(hook), key});
   try {
@@ -67,6 +66,7 @@ void TrainerBase::register_hook(std::unique_ptr<HookBase> hook) {
     hooks_.pop_back();
     throw;
   }
+  waiting_state_.erase(key);
 }
 
 void TrainerBase::register_hooks(std::vector<std::unique_ptr<HookBase>> hooks) {
@@ -101,6 +101,11 @@ void TrainerBase::resume_at(Position position, std::function<void()> restore) {
 void TrainerBase::return_to(const Dict& state) {
   const std::int64_t start = start_iter_;
   load_state_dict(state);
+  for (const Registered& registered : hooks_) {
+    const Value* place = state.find(is_stateless_in_detectron2(registered.key) ? kApart : kHooks);
+    const bool was_empty = place == nullptr || !place->as_dict().contains(registered.key);
+    if (was_empty && !registered.hook->state_dict().empty()) registered.hook->load_state_dict({});
+  }
   start_iter_ = start;
   returned_ = true;
 }

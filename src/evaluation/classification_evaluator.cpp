@@ -6,6 +6,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -96,9 +97,20 @@ void ClassificationEvaluator::process(const Batch& inputs, const List& outputs) 
   if (outputs.empty()) return;
   const at::Tensor labels = inputs.tensor("label").cpu().to(at::kLong).contiguous();
   std::vector<at::Tensor> rows;
-  for (const Value& output : outputs) rows.push_back(ValueView(output, "prediction")["scores"].as_tensor());
+  for (const Value& output : outputs) {
+    rows.push_back(ValueView(output, "prediction")["scores"].as_tensor());
+    const at::Tensor& row = rows.back();
+    if (row.dim() != 1 || (num_classes_ != 0 && row.size(0) != num_classes_)) {
+      throw FormatError(fmt::format("the \"scores\" of a prediction are of the shape [{}], expected [{}]",
+                                    fmt::join(row.sizes(), ", "), num_classes_ == 0 ? "classes" : std::to_string(num_classes_)));
+    }
+    num_classes_ = row.size(0);
+  }
+  if (labels.numel() != static_cast<std::int64_t>(rows.size())) {
+    throw FormatError(fmt::format("\"label\" holds {} numbers for {} predictions, expected that of one class for each",
+                                  labels.numel(), rows.size()));
+  }
   const at::Tensor scores = at::stack(rows).cpu().to(at::kDouble).contiguous();
-  num_classes_ = scores.size(1);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::int64_t label = labels.const_data_ptr<std::int64_t>()[i];
     if (label < 0 || label >= num_classes_)
@@ -173,11 +185,15 @@ void ClassificationEvaluator::write_confusion_matrix() const {
   const std::filesystem::path file = options_.output_dir / "confusion_matrix.csv";
   std::error_code code;
   std::filesystem::create_directories(options_.output_dir, code);
+  // The file of an earlier evaluation stays whole until this one is.
+  const std::filesystem::path temporary = file.string() + ".tmp";
   errno = 0;
-  std::ofstream stream(file, std::ios::binary | std::ios::trunc);
+  std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
   stream << text << '\n';
   stream.close();
   if (!stream) throw IoError("write", file, errno != 0 ? errno : EIO);
+  std::filesystem::rename(temporary, file, code);
+  if (code) throw IoError("write", file, code.value());
 }
 
 }  // namespace treadle

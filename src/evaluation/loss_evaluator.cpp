@@ -153,7 +153,7 @@ Dict LossEvaluator::evaluate() {
     total += mean;
     metrics.set(names[i], mean);
   }
-  metrics.set("total_loss", total);
+  if (!metrics.contains("total_loss")) metrics.set("total_loss", total);  // one of the model's own stays, as in training
   metrics.set("num_samples", samples);
   return {{options_.task, std::move(metrics)}};
 }

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 
 namespace treadle::hooks {
 namespace {
@@ -78,11 +79,19 @@ void PeriodicCheckpointer::after_step(TrainerBase& trainer) {
 
 void PeriodicCheckpointer::after_train(TrainerBase& trainer) {
   // What is under way may be of this iteration, and may fail.
-  checkpointer_.wait();
+  std::exception_ptr failure;
+  try {
+    checkpointer_.wait();
+  } catch (const CommError&) {
+    throw;
+  } catch (...) {
+    failure = std::current_exception();
+  }
   note_saved();
   const std::int64_t last = trainer.iter() - 1;
   const bool unsaved = trainer.outcome() == Outcome::stopped && last != saved_iteration_;
   if (unsaved) save(periodic_name(options_.file_prefix, last), last, false);
+  if (failure) std::rethrow_exception(failure);
 }
 
 void PeriodicCheckpointer::save(const std::string& name, std::int64_t iteration, bool async) {
@@ -111,7 +120,9 @@ void PeriodicCheckpointer::note_saved() {
 }
 
 void PeriodicCheckpointer::forget_oldest() {
-  for (; options_.max_to_keep && std::ssize(recent_) > *options_.max_to_keep; recent_.erase(recent_.begin())) {
+  if (!options_.max_to_keep || std::ssize(recent_) <= *options_.max_to_keep) return;
+  std::erase_if(recent_, [&](const std::string& name) { return checkpointer_.is_pinned(name); });
+  for (; std::ssize(recent_) > *options_.max_to_keep; recent_.erase(recent_.begin())) {
     try {
       checkpointer_.forget(recent_.front());
     } catch (const IoError& error) {

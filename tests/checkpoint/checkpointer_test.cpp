@@ -7,6 +7,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/complex.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/imag.h>
 #include <ATen/ops/zeros.h>
@@ -229,8 +230,15 @@ TEST(Checkpointer, WithoutDiskOrFolderNothingIsSaved) {
   TemporaryFolder folder;
   SmallModel model;
   Checkpointer(model, folder.path(), {.save_to_disk = false}).save("m");
-  Checkpointer(model, {}).save("m");
+  Checkpointer nowhere(model, {});
+  nowhere.save("m");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+
+  save_checkpoint_file(folder / "of_another.pth", Dict{});
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  EXPECT_EQ(nowhere.get_all_checkpoint_files(), std::vector<std::filesystem::path>{});
+  std::filesystem::current_path(before);
 }
 
 TEST(Checkpointer, RefusesNamesThatAreTakenOrNoNames) {
@@ -302,6 +310,27 @@ TEST(Checkpointer, AsyncErrorsSurfaceOnceAtTheNextCall) {
   std::filesystem::remove(folder / "blocked");
   checkpointer.save_async("m");
   EXPECT_NO_THROW(checkpointer.wait());
+}
+
+/// Its tensor has nothing to be copied.
+struct WithoutData final : Stateful {
+  Dict state_dict() const override { return {{"tensor", at::empty({3}, at::kMeta)}}; }
+  void check_state_dict(const Dict&) const override {}
+  void load_state_dict(const Dict&) override {}
+};
+
+TEST(Checkpointer, AStateThatCannotBeCopiedIsAnAsyncSaveThatFailed) {
+  Quiet quiet;
+  TemporaryFolder folder;
+  SmallModel model;
+  WithoutData part;
+  Checkpointer checkpointer(model, folder.path());
+  checkpointer.save("good");
+  checkpointer.add_checkpointable("part", part);
+  EXPECT_NO_THROW(checkpointer.save_async("bad"));
+  EXPECT_THROW(checkpointer.wait(), c10::Error);
+  EXPECT_EQ(checkpointer.saved(), std::vector<std::string>{"good"});
+  EXPECT_EQ(checkpointer.get_checkpoint_file(), folder / "good.pth");
 }
 
 /// A file system whose writes wait until they are let go.

@@ -195,6 +195,17 @@ TEST(Codec, MetaTensorsAreReadWithoutData) {
   EXPECT_EQ(back.as_dict().at("n").as_int(), 3);
 }
 
+TEST(Codec, ASparseTensorWithoutItsDataIsAsLargeAsItIs) {
+  const auto sparse =
+      at::_sparse_coo_tensor_unsafe(at::tensor({0, 2, 1, 0}, at::kLong).view({2, 2}), at::full({2}, 1.5f), {3, 4});
+  const Value back = value_of(file_of(Dict{{"s", sparse}, {"n", 3}}), {.read_tensors = false});
+  const at::Tensor& found = back.as_dict().at("s").as_tensor();
+  EXPECT_TRUE(found.is_meta());
+  EXPECT_EQ(found.sizes(), (std::vector<std::int64_t>{3, 4}));
+  EXPECT_EQ(found.scalar_type(), at::kFloat);
+  EXPECT_EQ(back.as_dict().at("n").as_int(), 3);
+}
+
 TEST(Codec, ExpandedTensorsNeedPermission) {
   std::string file = file_of(at::full({1}, 1.f).expand({1 << 20}));
   EXPECT_THROW(value_of(file), FormatError);
@@ -231,6 +242,21 @@ TEST(Codec, SharedObjectsCannotMultiplyWithoutBound) {
 TEST(Codec, PickleLimitAndOptionsAreHeeded) {
   EXPECT_THROW(value_of(file_of(std::string(2000, 'x')), {.max_pickle_bytes = 1000}), FormatError);
   EXPECT_THROW(validate(LoadOptions{.max_pickle_bytes = 0}), ConfigError);
+}
+
+TEST(Codec, TheContentOfABarePickleDoesNotCountAgainstItsLimit) {
+  using namespace std::string_literals;
+  const std::string text(2000, 'x');  // 0x7d0
+  const Value back = value_of("\x80\x02}X\x01\0\0\0aX\xd0\x07\0\0"s + text + "s.", {.max_pickle_bytes = 1000});
+  EXPECT_EQ(back.as_dict().at("a").as_string(), text);
+  std::string nones = "\x80\x02}X\x01\0\0\0a("s + std::string(2000, 'N') + "ts.";
+  EXPECT_NO_THROW(value_of(nones));
+  try {
+    value_of(nones, {.max_pickle_bytes = 1000});
+    FAIL();
+  } catch (const FormatError& error) {
+    EXPECT_NE(std::string(error.what()).find("max_pickle_bytes, which is 1000"), std::string::npos) << error.what();
+  }
 }
 
 TEST(Codec, SaysWhatAFileLooksLike) {

@@ -1,6 +1,8 @@
 // What a save asks of the operating system. This program has an `fsync` and a `rename` of its own, which note the call and make
 // it.
+#include <treadle/base/errors.hpp>
 #include <treadle/checkpoint/checkpointer.hpp>
+#include <treadle/checkpoint/file_system.hpp>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -58,6 +60,14 @@ TEST(LocalFiles, ASaveSyncsEachFileAndThenItsName) {
   EXPECT_EQ(seen, (std::vector<std::string>{"sync .model_1.pth.treadle-tmp", "rename .model_1.pth.treadle-tmp model_1.pth",
                                             "sync " + name, "sync .last_checkpoint.treadle-tmp",
                                             "rename .last_checkpoint.treadle-tmp last_checkpoint", "sync " + name}));
+}
+
+TEST(LocalFiles, ANameThatNoFolderCanHaveIsAnIoError) {
+  const TemporaryFolder folder;
+  const std::filesystem::path too_long = folder / (std::string(300, 'x') + "/run");
+  EXPECT_THROW(local_file_system()->create_folders(too_long), IoError);
+  EXPECT_THROW(local_file_system()->list(too_long), IoError);
+  EXPECT_THROW(local_file_system()->is_file(too_long), IoError);
 }
 
 }  // namespace

@@ -184,6 +184,21 @@ TEST_F(Quantized, AreSavedBesideTraining) {
   EXPECT_TRUE(identical(load_checkpoint_file(folder / "x.pth").as_dict().at("quantized"), tensors));
 }
 
+TEST_F(Quantized, DoNotBecomeNumbersAndLeaveTheModelAsItWas) {
+  const TemporaryFolder folder;
+  SmallModel model(2);
+  const at::Tensor weight = at::quantize_per_tensor(at::full({3, 2}, 5.f), 0.3, 4, at::kQInt8);
+  save_checkpoint_file(folder / "m.pth",
+                       Dict{{"model", Dict{{"bias", at::full({3}, 5.f)}, {"mean", at::full({2}, 5.f)}, {"weight", weight}}}});
+  try {
+    Checkpointer(model).load(folder / "m.pth");
+    FAIL();
+  } catch (const FormatError& error) {
+    EXPECT_NE(std::string(error.what()).find("\"weight\" of the checkpoint"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(model.value(), 2);
+}
+
 TEST_F(Quantized, OfLessThanEightBitsAreRefused) {
   const at::Tensor tensor = at::quantize_per_tensor(at::arange(8, at::kFloat), 1.0, 0, at::kQUInt4x2);
   try {

@@ -154,6 +154,17 @@ TEST(Ranks, AFileThatTheMainProcessLacksIsAnErrorOnAll) {
   EXPECT_TRUE(run.unchanged());
 }
 
+TEST(Ranks, WhyTheMainProcessDoesNotSeeAFileIsToldOnAll) {
+  OneRank main(0);
+  main.other_says("");
+  main.files->fail_at(0, EACCES);
+  EXPECT_TRUE(contains(main.error_of([&] { main.checkpointer.load("out/m.pth"); }), "Permission denied"));
+
+  OneRank run(1);
+  run.other_says("cannot examine \"out/m.pth\": Permission denied", false);
+  EXPECT_TRUE(contains(run.error_of([&] { run.checkpointer.load("out/m.pth"); }), "rank 0: cannot examine"));
+}
+
 TEST(Ranks, AllResumeFromWhatTheMainProcessChose) {
   OneRank run(1);
   save_checkpoint_file("out/a.pth", Dict{{"model", module_state_dict(SmallModel(5))}}, {.file_system = run.files});

@@ -1,6 +1,7 @@
 #include <tests/defaults/tiny_run.hpp>
 #include <tests/support/fake_group.hpp>
 #include <treadle/base/device.hpp>
+#include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
 #include <treadle/defaults.hpp>
 
@@ -102,6 +103,9 @@ TEST_F(DefaultSetup, ANewRunSetsTheTracesOfAnEarlierOneAside) {
   EXPECT_FALSE(fs::exists(folder + "/metrics.json"));
   EXPECT_FALSE(fs::exists(folder + "/last_checkpoint"));
   EXPECT_EQ(read_text(folder + "/previous-1/metrics.json"), "{}\n");
+  const std::string too_long = folder + "/" + std::string(300, 'x');
+  EXPECT_THROW(set_aside_previous_run(too_long), IoError);
+  EXPECT_THROW(default_writers(too_long, 1), IoError);
   EXPECT_NE(read_text(folder + "/log.txt").find("--resume"), std::string::npos);
   write_text(folder + "/last_checkpoint", "model_final.pth");
   EXPECT_TRUE(set_aside_previous_run(folder));

@@ -4,11 +4,13 @@
 #include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/checkpoint/file.hpp>
 #include <treadle/defaults.hpp>
 #include <treadle/evaluation/evaluator_registry.hpp>
 #include <treadle/models/model.hpp>
 
 #include <ATen/Context.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -88,6 +90,44 @@ TEST_F(Evaluation, WeightsAreEvaluatedWithoutATrainer) {
   EXPECT_EQ(evaluate({}, true), trained);
   EXPECT_THROW(evaluate({}, false), ConfigError);
   EXPECT_THROW(evaluate({"MODEL.WEIGHTS", output / "run/model_final.pth", "DATASETS.TEST", "()"}, false), ConfigError);
+}
+
+TEST_F(Evaluation, TheMainProcessKnowsWhetherThereIsACheckpoint) {
+  DefaultTrainer(run.config(output / "main"), nullptr).train();
+  // Rank 1 stands on a machine with an OUTPUT_DIR of its own, in which nothing was saved, and gets what rank 0 read.
+  const auto group = std::make_shared<FakeGroup>(1, 2);
+  group->play_broadcast = [&](const Value& own) -> Value {
+    if (own.is(Value::Type::boolean)) return true;
+    if (own.is(Value::Type::string)) return output / "main/model_final.pth";
+    return load_checkpoint_file(output / "main/model_final.pth");
+  };
+  group->play_all_gather = [](const Value& own) { return own.is(Value::Type::boolean) ? List{true, false} : List{own, own}; };
+  EXPECT_TRUE(evaluate_weights(run.config(output / "elsewhere"), group, /*resume=*/true).empty());
+}
+
+TEST_F(Evaluation, TheClassesOfAFolderHaveItsNames) {
+  for (const char* name : {"ant", "bee"}) std::filesystem::create_directories(output / (std::string("pictures/") + name));
+  const Config config = run.config(output / "run", {"TREADLE.DATA_DIR", output.path()});
+  const auto evaluator = default_builders().evaluator(config, "image_folder:pictures", nullptr);
+  evaluator->reset();
+  evaluator->process(Batch(Dict{{"label", at::tensor({1}, at::kLong)}}), List{Dict{{"scores", at::tensor({0.25, 0.75})}}});
+  const Dict results = evaluator->evaluate().at("classification").as_dict();
+  EXPECT_EQ(results.at("accuracy-bee").as_double(), 100);
+
+  DefaultTrainer trainer(run.config(output / "run", {"SOLVER.MAX_ITER", "1", "SOLVER.WARMUP_ITERS", "0", "DATASETS.TEST", "()"}),
+                         nullptr);
+  trainer.train();
+  const DefaultPredictor predictor(
+      run.config(output / "run", {"MODEL.WEIGHTS", output / "run/model_final.pth", "TREADLE.DATA_DIR", output.path(),
+                                  "DATASETS.TEST", "('image_folder:pictures',)"}));
+  EXPECT_EQ(predictor.metadata().class_names, (std::vector<std::string>{"ant", "bee"}));
+}
+
+TEST_F(Evaluation, ATesterWithoutAGroupIsOneProcess) {
+  const Config config = run.config(output / "run");
+  Tester tester(config, nullptr, default_builders());
+  const auto model = default_builders().model(config);
+  EXPECT_EQ(tester.test(*model).at("classification").as_dict().at("num_samples").as_int(), 64);
 }
 
 TEST_F(Evaluation, SeveralDataSetsAreTestedOneByOne) {

@@ -141,6 +141,11 @@ TEST_F(AmpTrainerTest, ALossThatIsNotFiniteIsSkippedAndTheScalerGoesOn) {
   factor = std::numeric_limits<float>::quiet_NaN();
   AMPTrainer stopping(model(), *source, sgd);
   EXPECT_THROW(stopping.train(0, 1), NonFiniteError);
+  // Its gradients were unscaled; the next step's are all the same.
+  const double before = weight();
+  factor = 1;
+  stopping.train(0, 1);
+  EXPECT_EQ(weight(), before - 0.5);
 }
 
 TEST_F(AmpTrainerTest, TheScalerIsPartOfTheState) {

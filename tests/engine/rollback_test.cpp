@@ -162,6 +162,34 @@ TEST_F(Rollback, TheStepTakenBackHasNoAfterStep) {
   EXPECT_EQ(run.trainer->outcome(), Outcome::completed);
 }
 
+/// Has no state before its first step of an odd iteration.
+struct LateHook final : HookBase {
+  std::optional<std::int64_t> first;
+  void after_step(TrainerBase& trainer) override {
+    if (!first && trainer.iter() % 2 == 1) first = trainer.iter();
+  }
+  Dict state_dict() const override { return first ? Dict{{"first", *first}} : Dict(); }
+  void load_state_dict(const Dict& state) override {
+    first.reset();
+    if (!state.empty()) first = state.at("first").as_int();
+  }
+};
+
+TEST_F(Rollback, AHookThatHadNoStateHasNoneAgain) {
+  ShortRun run(options(100));
+  auto& late = run.trainer->add_hook<LateHook>();
+  run.poisoned = {2};
+  std::vector<bool> had;
+  struct Watch final : HookBase {
+    std::function<void()> call;
+    void before_step(TrainerBase&) override { call(); }
+  };
+  run.trainer->add_hook<Watch>().call = [&] { had.push_back(late.first.has_value()); };
+  run.train(3);
+  // Iterations 0, 1, 2, and after going back to the beginning 0, 1, 2 again.
+  EXPECT_EQ(had, (std::vector<bool>{false, false, true, false, false, true}));
+}
+
 TEST_F(Rollback, HappensAtMostSoManyTimesOverRestartsToo) {
   ShortRun run(options(2, 2));
   run.poisoned = {3, 5, 9};

@@ -179,6 +179,10 @@ TEST(TrainerBase, AStopIsActedOnOnceAfterEveryAfterStep) {
   trainer.step = [] {};
   trainer.train(3, 5);
   EXPECT_EQ(trainer.outcome(), Outcome::completed);
+  EXPECT_EQ(trainer.stop_reason(), "");
+  trainer.request_stop("before the run");
+  trainer.train(5, 7);
+  EXPECT_EQ(trainer.stop_reason(), "before the run");
 }
 
 TEST(TrainerBase, AStopInTheLastIterationIsACompleteRun) {

@@ -100,6 +100,26 @@ TEST(TrainerState, WaitingStateThatDoesNotFitRefusesTheHook) {
   EXPECT_TRUE(trainer.hook_keys().empty());
 }
 
+struct Refusing final : HookBase {
+  static inline bool refuses = true;
+  std::int64_t count = 0;
+  std::string key() const override { return "Refusing"; }
+  void registered(TrainerBase&) override {
+    if (refuses) throw Error("not yet");
+  }
+  void load_state_dict(const Dict& state) override { count = state.at("count").as_int(); }
+};
+
+TEST(TrainerState, WaitingStateStaysWhenItsHookRefuses) {
+  Quiet quiet;
+  Idle trainer;
+  trainer.load_state_dict({{"iteration", 1}, {"hooks", Dict{{"Refusing", Dict{{"count", 5}}}}}});
+  Refusing::refuses = true;
+  EXPECT_THROW(trainer.add_hook<Refusing>(), Error);
+  Refusing::refuses = false;
+  EXPECT_EQ(trainer.add_hook<Refusing>().count, 5);
+}
+
 TEST(TrainerState, CheckFindsWhatLoadCouldNotTake) {
   Idle trainer;
   trainer.add_hook<Counter>();

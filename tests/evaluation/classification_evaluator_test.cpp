@@ -177,7 +177,16 @@ TEST(ClassificationEvaluator, BadInputIsNamed) {
   EXPECT_THROW(evaluator.process(labels({-1}), predictions({{0, 1}})), FormatError);
   EXPECT_THROW(evaluator.process(labels({0}), List{Dict{{"boxes", 1}}}), FormatError);
   EXPECT_THROW(evaluator.process(Batch(Dict{{"x", at::tensor({1})}}), predictions({{0, 1}})), FormatError);
+  const auto with_labels = [](const at::Tensor& tensor) { return Batch(Dict{{"label", tensor}}); };
+  EXPECT_THROW(evaluator.process(with_labels(at::tensor({0, 1, 1, 0}).view({2, 2})), predictions({{0, 1}, {1, 0}})), FormatError);
+  EXPECT_THROW(evaluator.process(labels({0}), predictions({{0, 1}, {1, 0}})), FormatError);
+  EXPECT_THROW(evaluator.process(labels({0}), List{Dict{{"scores", at::tensor({0., 1.}).view({1, 2})}}}), FormatError);
   EXPECT_THROW(evaluator.evaluate(), FormatError);
+  evaluator.reset();
+  evaluator.process(labels({2}), predictions({{0, 1, 0}}));
+  EXPECT_THROW(evaluator.process(labels({1}), predictions({{0, 1}})), FormatError);
+  evaluator.process(with_labels(at::tensor({1}).view({1, 1})), predictions({{0, 1, 0}}));
+  EXPECT_EQ(metric(evaluator.evaluate(), "accuracy"), 50);
 }
 
 }  // namespace

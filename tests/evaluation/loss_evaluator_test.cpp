@@ -62,6 +62,14 @@ TEST_F(LossEvaluators, MeansOverSamplesInEvaluationMode) {
   EXPECT_TRUE(model->is_training());
 }
 
+TEST_F(LossEvaluators, ATotalOfTheModelsOwnStays) {
+  second = "total_loss";
+  const auto source = make_batch_source({batch({1, 2, 3})});
+  LossEvaluator evaluator;
+  const Dict results = inference_on_dataset(*model, *source, evaluator, *make_single_process_group());
+  EXPECT_DOUBLE_EQ(metric(results, "total_loss"), 14.0 / 3);
+}
+
 TEST_F(LossEvaluators, ASampleSeenTwiceLeavesItsBatch) {
   LossEvaluator evaluator({.task = "validation"});
   evaluator.set_model(*model);

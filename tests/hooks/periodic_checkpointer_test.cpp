@@ -242,6 +242,18 @@ TEST_F(PeriodicCheckpointerTest, AStopWhoseSaveFailedIsSavedOnceMore) {
   }
 }
 
+TEST_F(PeriodicCheckpointerTest, AStopWhoseSaveFailedIsSavedBeforeTheErrorIsThrown) {
+  checkpointer =
+      std::make_unique<Checkpointer>(*model, folder, CheckpointerOptions{.file_system = std::make_shared<FirstTryFails>()});
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .async = true});
+  trainer.step = [&] {
+    if (trainer.iter() == 1) trainer.request_stop("test");
+  };
+  EXPECT_THROW(trainer.train(0, 10), IoError);
+  EXPECT_EQ(files(), Names{"model_0000001.pth"});
+  EXPECT_EQ(last(), "model_0000001.pth");
+}
+
 TEST_F(PeriodicCheckpointerTest, AFailureSavesNothing) {
   trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 3});
   trainer.step = [&] {
@@ -279,6 +291,17 @@ TEST_F(PeriodicCheckpointerTest, APinnedCheckpointStaysAndDoesNotCount) {
   EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000005.pth", "model_0000007.pth", "model_final.pth"}));
   trainer.train(8, 12);
   EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000009.pth", "model_0000011.pth", "model_final.pth"}));
+}
+
+TEST_F(PeriodicCheckpointerTest, AMiddleOneThatIsPinnedDoesNotCountEither) {
+  trainer.add_hook<hooks::PeriodicCheckpointer>(*checkpointer, hooks::PeriodicCheckpointerOptions{.period = 2, .max_to_keep = 2});
+  trainer.step = [&] {
+    if (trainer.iter() == 4) checkpointer->pin("model_0000003");
+  };
+  trainer.train(0, 6);
+  EXPECT_TRUE(checkpointer->is_pinned("model_0000003"));
+  EXPECT_FALSE(checkpointer->is_pinned("model_0000001"));
+  EXPECT_EQ(files(), (Names{"model_0000001.pth", "model_0000003.pth", "model_0000005.pth", "model_final.pth"}));
 }
 
 TEST_F(PeriodicCheckpointerTest, AsyncSavesTheSameFiles) {

@@ -110,11 +110,14 @@ class Checkpointer {
   bool forget(const std::string& name);
   /// Keeps the checkpoint `name` from `forget`, in later runs too, by a file `<name>.pth.pinned` beside it.
   void pin(const std::string& name);
+  /// Whether that file is there; false when it cannot be seen.
+  bool is_pinned(const std::string& name) const noexcept;
 
   /// Loads the model and the named checkpointables (all by default) from `path`, and returns what else the file holds. An empty
   /// path loads nothing. Everything is checked first, so that an error leaves model and checkpointables as they were. Keys that
   /// are missing, unexpected or of another shape are reported in the log and passed over, as fvcore does; a checkpointable that
-  /// the file lacks is passed over too. Throws FormatError, IoError; on all ranks when one fails.
+  /// the file lacks is passed over too. Throws FormatError, IoError, and Error for a name that was not added; when one rank
+  /// fails, the others throw an Error that says which and why.
   virtual Dict load(const std::string& path, const std::optional<std::vector<std::string>>& checkpointables = std::nullopt);
 
   /// With `resume` and a checkpoint in `save_dir`: loads the last one with all checkpointables. When it is damaged, says so,

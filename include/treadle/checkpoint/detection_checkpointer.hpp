@@ -7,7 +7,8 @@ namespace treadle {
 /// A Checkpointer that also reads what Detectron2 reads:
 /// - `.pkl` of its model zoo, of Caffe2 and Detectron 1 (blobs renamed, momenta dropped), `.pyth` of pycls;
 /// - a file without "model", and every `.safetensors` file, is taken as the model's state itself;
-/// - `path?matching_heuristics=True` matches names by their longest suffix. Any other query is a ConfigError.
+/// - `path?matching_heuristics=True` matches names by their longest suffix, whatever the format. Any other query behind the name
+///   of the file is a ConfigError.
 /// A missing pixel_mean or pixel_std and an unexpected anchor buffer are not reported. When only the main process sees the file,
 /// it reads and broadcasts. Loop thread only.
 class DetectionCheckpointer : public Checkpointer {
@@ -23,7 +24,8 @@ class DetectionCheckpointer : public Checkpointer {
   ModelLoad load_model(Dict& checkpoint) override;
 
  private:
-  std::string query_;
+  Dict read_layout(const std::string& path);
+  bool asks_for_heuristics_ = false;  // the load under way
 };
 
 }  // namespace treadle

@@ -24,10 +24,11 @@ struct LoadOptions {
   bool verify = true;
   /// Lets a tensor with a stride of 0 stand for more bytes than the file has.
   bool allow_expanded = false;
-  /// False: nothing but the pickle is read, and tensors lie on the "meta" device, with dtype, shape and strides but no data.
+  /// False: nothing but the pickle is read, and tensors lie on the "meta" device, with dtype, shape and strides but no data; a
+  /// sparse one as a dense one.
   bool read_tensors = true;
-  /// The largest pickle that is read, in bytes. While loading, heap use stays below 1 MiB + 64 x the size of the pickle, plus
-  /// tensors.
+  /// The largest pickle that is read, in bytes; outside a zip file, where it holds the weights too, without the content of its
+  /// strings and arrays. While loading, heap use stays below 1 MiB + 64 x the size of the pickle, plus tensors.
   std::uint64_t max_pickle_bytes = std::uint64_t{256} << 20;
   /// Where the file lies; null for the local file system.
   std::shared_ptr<FileSystem> file_system = nullptr;
@@ -61,8 +62,8 @@ Value load_checkpoint_file(const std::filesystem::path& path, const LoadOptions&
 /// on a device are written as CPU tensors; views keep their strides and share their storage in the file as they do in memory.
 ///
 /// The file appears under `path` complete or not at all; an existing one is replaced. Any thread; nobody may change the tensors
-/// meanwhile. Throws IoError, and FormatError for what the format cannot hold (text that is no UTF-8, quantized tensors of less
-/// than 8 bits).
+/// or save under the same path meanwhile. Throws IoError, and FormatError for what the format cannot hold (text that is no UTF-8,
+/// quantized tensors of less than 8 bits).
 void save_checkpoint_file(const std::filesystem::path& path, const Value& value, const SaveOptions& options = {});
 
 }  // namespace treadle

@@ -27,14 +27,14 @@ class CheckpointFile {
   CheckpointFile(CheckpointFile&& other) noexcept;
   CheckpointFile& operator=(CheckpointFile&& other) noexcept;
 
-  /// All that the file holds. Tensors are placeholders on the "meta" device, with dtype, shape and strides; only sparse ones and
-  /// numpy arrays are there already.
+  /// All that the file holds. Tensors are placeholders on the "meta" device, with dtype (of a quantized one, that of its whole
+  /// numbers), shape and strides; only sparse ones and numpy arrays are there already.
   const Value& content() const noexcept;
 
   /// The tensor behind a placeholder of `content()`; what is no placeholder is given back. Its record is verified when it is
   /// touched for the first time. Tensors that share a storage in the file share it here. Where the store can map files, the
-  /// tensor lies in the mapping, which it keeps: writing to it changes neither the file nor what others see. Throws FormatError,
-  /// IoError.
+  /// tensor lies in the mapping, which it keeps: writing to it changes the file for nobody else, but this object gives the same
+  /// tensor when it is asked again. Throws FormatError, IoError.
   at::Tensor read(const at::Tensor& placeholder) const;
 
   /// A copy of `part`, which is `content()` or a part of it, with every tensor read.

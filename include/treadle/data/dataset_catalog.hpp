@@ -43,5 +43,7 @@ std::unique_ptr<Dataset> make_dataset(const std::string& name, const DatasetOpti
 /// `[label]` of the data set `name`, which `dataset` was made from: those of its entry, or the folders of an ImageFolder; empty
 /// when the classes have no names.
 std::vector<std::string> class_names_of(const std::string& name, const Dataset& dataset);
+/// The same without opening it; none for a name that is not in the catalog, or a folder that cannot be read.
+std::vector<std::string> class_names_of(const std::string& name, const DatasetOptions& options);
 
 }  // namespace treadle

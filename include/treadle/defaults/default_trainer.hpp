@@ -36,7 +36,7 @@ struct Builders {
   std::function<std::vector<hooks::PeriodicWriter::NamedWriter>(DefaultTrainer&)> writers;
 };
 
-/// The parts that the config asks for: registered models and data sets, IterationTimer, LRScheduler, TorchProfiler,
+/// The parts that the config asks for: registered models and data sets, IterationTimer, LoaderTimer, LRScheduler, TorchProfiler,
 /// TorchMemoryStats, PreciseBN, EmaHook, PeriodicCheckpointer, EvalHook, BestCheckpointer, EarlyStopping and PeriodicWriter with
 /// `default_writers`, and on a terminal the live line. With an EmaHook the averages are saved at the end as `model_ema`.
 Builders default_builders();

@@ -33,7 +33,8 @@ struct ImageClassifierOptions;
 struct ScriptedModelOptions;
 
 /// What the keys of a config say to each room. Pure functions, but for one that says otherwise; any thread. They throw
-/// ConfigError that names the key when a value has another type or makes no sense.
+/// ConfigError that names the key when a value has another type or makes no sense; ranges of a model's options are checked where
+/// it is built.
 
 /// MODEL.BACKBONE.*, MODEL.RESNETS.*, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, TREADLE.CLASSIFIER.*,
 /// TREADLE.DISTRIBUTED.SYNC_BATCH_NORM
@@ -73,7 +74,7 @@ DatasetOptions dataset_options(const Config& config);
 /// TREADLE.SOLVER.MAX_EPOCHS: when it is above 0, sets SOLVER.MAX_ITER to as many iterations as make so many passes over the
 /// samples of `train_source`. Needs a source that knows how many those are.
 void apply_max_epochs(Config& config, const BatchSource& train_source);
-/// SOLVER.CHECKPOINT_PERIOD, TREADLE.CHECKPOINT.MAX_TO_KEEP
+/// SOLVER.CHECKPOINT_PERIOD, TREADLE.CHECKPOINT.MAX_TO_KEEP, TREADLE.CHECKPOINT.ASYNC
 hooks::PeriodicCheckpointerOptions periodic_checkpointer_options(const Config& config);
 /// TEST.EVAL_PERIOD
 hooks::EvalHookOptions eval_hook_options(const Config& config);

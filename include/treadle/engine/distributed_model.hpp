@@ -24,8 +24,9 @@ struct DistributedOptions {
 /// mean losses over equal shards they are the gradients of the whole batch. Loop thread only.
 ///
 /// It has the parameters, buffers and children of `model` under the same names, and the same tensors. The constructor is a
-/// collective: it compares names, types and shapes on all ranks (CommError that names the first that differs), then gives all
-/// ranks the parameters and buffers of rank 0. When the group has been rebuilt the next call of `losses` does so again.
+/// collective: it compares names, types and shapes of the parameters that need a gradient on all ranks (CommError that names the
+/// first that differs, or when there is none), then gives all ranks the parameters and buffers of rank 0. Throws Error without a
+/// model or a group, or for a group of one. When the group has been rebuilt the next call of `losses` does so again.
 class DistributedModel final : public Model {
  public:
   DistributedModel(std::shared_ptr<Model> model, std::shared_ptr<Group> group, DistributedOptions options = {});

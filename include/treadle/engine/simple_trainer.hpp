@@ -70,15 +70,17 @@ void validate(const SimpleTrainerOptions& options);
 ///
 /// Records "rank_data_time" and "data_time" (seconds this rank, and the slowest, waited for batches), "total_loss", each loss
 /// (with several batches per step their mean), and where gradients are clipped by a norm "grad_norm", the norm before; on an
-/// accelerator that of the step before, so that nothing waits for it. With a closure the first losses are recorded and checked,
-/// and every gradient is clipped. What is not finite is dealt with before the optimizer runs, on every rank alike. Throws Error
-/// when the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into training mode by
-/// the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's first parameter.
-/// A DistributedModel exchanges gradients with the last batch of a step alone.
-/// State: that of TrainerBase, "optimizer", "skipped_steps" and "rollbacks" where there were any, and with
-/// `async_write_metrics` "pending_metrics", the losses of this rank not recorded yet.
+/// accelerator that of the step recorded before, so that nothing waits for it. With a closure the first losses are recorded and
+/// checked, and every gradient is clipped. What is not finite is dealt with before the optimizer runs, on every rank alike.
+/// Throws Error when the source ends, or when the losses are empty, not scalar, or need no gradient. The model is put into
+/// training mode by the constructor and shared; source and optimizer are borrowed. A batch is moved to the device of the model's
+/// first parameter. A DistributedModel exchanges gradients with the last batch of a step alone. State: that of TrainerBase,
+/// "optimizer", "skipped_steps" and "rollbacks" where there were any, and with `async_write_metrics` "pending_metrics", the
+/// losses of this rank not recorded yet.
 class SimpleTrainer : public TrainerBase {
  public:
+  /// Throws ConfigError as `validate` does, for a `clip` beside an optimizer that clips by itself, and for several batches a step
+  /// with a closure.
   SimpleTrainer(std::shared_ptr<Model> model, BatchSource& source, torch::optim::Optimizer& optimizer,
                 SimpleTrainerOptions options = {});
   ~SimpleTrainer() override;

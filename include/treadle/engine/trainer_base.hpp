@@ -53,7 +53,7 @@ class TrainerBase : public Stateful {
   TrainerBase& operator=(const TrainerBase&) = delete;
 
   /// The iteration under way; in `after_train` the one after the last complete one, so equal to `max_iter` when the run is
-  /// complete.
+  /// complete, or the one in which an exception ended the run.
   std::int64_t iter() const noexcept { return iter_; }
   /// The first iteration of this run; after a state was loaded, the one to go on with.
   std::int64_t start_iter() const noexcept { return start_iter_; }
@@ -114,7 +114,7 @@ class TrainerBase : public Stateful {
   /// Ends the run after this step and all its `after_step` calls, on all ranks in the same iteration. Any thread.
   /// The first reason stays. In a group the request travels with the next exchange.
   void request_stop(std::string reason);
-  /// Why the run is stopping or was stopped, on the rank that asked; empty otherwise.
+  /// Why the run is stopping or was stopped, on the rank that asked; empty otherwise. The next run begins without.
   std::string stop_reason() const;
 
   /// For `run_step`: sends this rank's facts after the forward pass, and waits for the verdict of all before the optimizer. A

@@ -22,7 +22,8 @@ struct ClassificationEvaluatorOptions {
 /// Throws ConfigError that names the field and its range.
 void validate(const ClassificationEvaluatorOptions& options);
 
-/// Judges predictions {"scores": [num_classes]} by the field "label". Loop thread only. Results, in percent:
+/// Judges predictions {"scores": [num_classes]} by the field "label", an integer tensor with one number for each. Loop thread
+/// only. Results, in percent:
 /// - "accuracy": the label has the highest score; of equal ones the first counts, and one that is NaN is never right;
 /// - "top5_accuracy", with more than 5 classes: fewer than 5 classes are ahead of the label;
 /// - "calibration_error": the expected calibration error of Guo et al. 2017, the mean of |accuracy - confidence| over bins of
@@ -30,7 +31,8 @@ void validate(const ClassificationEvaluatorOptions& options);
 ///   probability;
 /// - "accuracy-NAME": of the samples of each class that occurs;
 /// and "num_samples". A sample of an id seen before (a padded last batch) counts once and sums go in the order of ids, so that
-/// the results are the same bits for any number of ranks. No samples: FormatError.
+/// the results are the same bits for any number of ranks. FormatError: no samples, another number of labels than of predictions,
+/// a label that is no class, or predictions of other classes than the ones before.
 class ClassificationEvaluator final : public DatasetEvaluator {
  public:
   explicit ClassificationEvaluator(ClassificationEvaluatorOptions options = {});

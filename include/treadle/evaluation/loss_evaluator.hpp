@@ -17,9 +17,9 @@ struct LossEvaluatorOptions {
 
 /// The validation loss of any model: `losses` of every batch, in the mode and with the gradients that the caller has set, which
 /// `inference_on_dataset` does. Loop thread only. Results: the mean over samples of each loss by its name, "total_loss" their
-/// sum, and "num_samples". A sample of an id seen before counts once: this rank takes it out of its batch, and a batch weighs as
-/// many samples as no earlier one had, on any rank. Throws FormatError when there are no samples or a batch has other losses than
-/// the first, Error without a model.
+/// sum unless the model gives one of that name, and "num_samples". A sample of an id seen before counts once: this rank takes it
+/// out of its batch, and a batch weighs as many samples as no earlier one had, on any rank. Throws FormatError when there are no
+/// samples or a batch has other losses than the first, Error without a model.
 class LossEvaluator final : public DatasetEvaluator {
  public:
   explicit LossEvaluator(LossEvaluatorOptions options = {});

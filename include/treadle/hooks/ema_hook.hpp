@@ -12,8 +12,8 @@ namespace treadle::hooks {
 
 /// Keeps an exponential moving average of a module's weights, updated after every step. Loop thread only. The module is borrowed;
 /// training goes on with its own weights. State: that of the average. With a checkpointer (borrowed) the averages are saved as
-/// `model_ema` when a run is complete, the model and "ema" = {"iteration"} alone: what the last evaluation scored, while
-/// `model_final` holds the weights that training goes on with.
+/// `model_ema` when a run is complete (before the first update: the weights), the model and "ema" = {"iteration"} alone: what the
+/// last evaluation scored, while `model_final` holds the weights that training goes on with.
 ///
 ///     auto& ema = trainer.add_hook<hooks::EmaHook>(*model, EmaOptions{.decay = 0.9999});
 ///     trainer.add_hook<hooks::EvalHook>(evaluate, hooks::EvalHookOptions{.period = 500, .scope = ema.scope()});

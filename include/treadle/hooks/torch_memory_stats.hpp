@@ -13,9 +13,10 @@ struct TorchMemoryStatsOptions {
 /// Throws ConfigError that names the field.
 void validate(const TorchMemoryStatsOptions& options);
 
-/// Logs how much memory is in use, in MiB. With an accelerator: what LibTorch's allocator reserved and what tensors take, now and
-/// at most since the line before. Without: the resident set of this process, now and at most since its start, and what the C
-/// library's allocator holds and has given out (0 where the system does not say). Loop thread only; each rank logs its own.
+/// Logs how much memory is in use, in MiB. With an accelerator (and LibTorch 2.10 or newer): what LibTorch's allocator reserved
+/// and what tensors take, now and at most since the line before. Without: the resident set of this process, now and at most since
+/// its start, and what the C library's allocator holds and has given out (0 where the system does not say). Loop thread only;
+/// each rank logs its own.
 class TorchMemoryStats final : public HookBase {
  public:
   explicit TorchMemoryStats(TorchMemoryStatsOptions options = {});

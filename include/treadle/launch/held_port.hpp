@@ -10,7 +10,8 @@ namespace treadle {
 class HeldPort {
  public:
   /// Listens on `port` (0: one that is free) of `host`, an address or name of this machine; an empty one stands for all its
-  /// addresses. Throws IoError that says why it cannot be had: in use, not an address of this machine, not allowed.
+  /// addresses. Throws IoError that says why it cannot be had: in use, not an address of this machine, not allowed; Error for a
+  /// host that is not known.
   HeldPort(const std::string& host, std::uint16_t port);
   ~HeldPort();
   HeldPort(HeldPort&& other) noexcept;

@@ -55,10 +55,10 @@ using RankMain = std::function<int(std::shared_ptr<Group>)>;
 /// Starts the processes of a run, watches them, and returns 0, or the first exit status that is not 0. Call it once, from the
 /// main thread, before the program starts any other thread (Error): the processes are forked.
 ///
-/// One process: `main` runs in this one and its exceptions pass through. Neither is when this process was started by `torchrun`,
-/// `srun` or `mpirun`: it joins the others as their environment says. Otherwise this process becomes the launcher. It holds the
-/// store at which the processes meet and forks, before anything else, a process of one thread whose children they are, and which
-/// kills all of their descendants when the launcher is gone, even killed.
+/// One process that is not to be restarted: `main` runs in this one and its exceptions pass through. So it does when this process
+/// was started by `torchrun`, `srun` or `mpirun`: it joins the others as their environment says. Otherwise this process becomes
+/// the launcher. It holds the store at which the processes meet and forks, before anything else, a process of one thread whose
+/// children they are, and which kills all of their descendants when the launcher is gone, even killed.
 ///
 /// The first process to fail decides: the others get SIGTERM, after the grace time SIGKILL, and RankError is thrown, or all are
 /// started again. A ConfigError is never tried again. SIGINT and SIGTERM of the launcher are passed on to the processes, once

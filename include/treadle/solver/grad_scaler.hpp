@@ -46,6 +46,8 @@ class GradScaler final : public Stateful {
   /// Shrinks the scale after an overflow in any optimizer since the last call, grows it after `growth_interval` calls without
   /// one. `new_scale` sets it instead. Throws Error when nothing was unscaled since the last call.
   void update(std::optional<double> new_scale = std::nullopt);
+  /// Forgets what was unscaled since the last `update`, for a step that was begun and will not be ended. The scale stays.
+  void give_up() noexcept { progress_.clear(); }
 
   double get_scale() const noexcept { return enabled_ ? scale_ : 1.0; }
   bool enabled() const noexcept { return enabled_; }
