@@ -1,4 +1,5 @@
 #include <app/checkpoint_leaves.hpp>
+#include <app/terminal.hpp>
 #include <base/sha256.hpp>
 #include <checkpoint/dtype_names.hpp>
 #include <treadle/checkpoint/file.hpp>
@@ -7,7 +8,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <fstream>
 
 namespace treadle {
 namespace {
@@ -128,9 +129,12 @@ Totals totals(const std::vector<Leaf>& found) {
   return sum;
 }
 
-void print_line(const std::string& line) {
-  std::fwrite(line.data(), 1, line.size(), stdout);
-  std::fputc('\n', stdout);
+void print_line(const std::string& line) { print(line + "\n"); }
+
+bool has_checksums(const std::filesystem::path& file) {
+  char begin[4] = {};
+  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
+  return std::string_view(begin, sizeof begin) == "PK\x03\x04";
 }
 
 }  // namespace treadle

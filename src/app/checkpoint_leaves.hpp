@@ -45,7 +45,10 @@ struct Totals {
 };
 Totals totals(const std::vector<Leaf>& found);
 
-/// Writes a line to stdout.
+/// Whether the format has them: of those that can be read, the archives of PyTorch 1.6 and later alone do.
+bool has_checksums(const std::filesystem::path& file);
+
+/// Writes a line to stdout. Throws IoError.
 void print_line(const std::string& line);
 
 }  // namespace treadle

@@ -111,10 +111,12 @@ CLI::App* add_config_command(CLI::App& app, ConfigCommandArguments& arguments) {
       app.add_subcommand("config", "Print the settings that a config file and overrides give, or compare two files.");
   add_config_arguments(*command, arguments);
   command->add_flag("--origin", arguments.origin, "behind every value the file and line that set it");
-  command->add_flag("--json", arguments.json,
-                    R"(one JSON object: {"config": tree, "origins": {key: {source, line}}}, or {"a", "b", "differences"})");
+  command->add_flag(
+      "--json", arguments.json,
+      R"(one JSON object: {"config": tree}, with --origin "origins": {key: {source, line}} too; or {"a", "b", "differences"})");
   command->add_option("--diff", arguments.diff, "compare two config files, key by key; overrides are put over both")
       ->expected(2)
+      ->allow_extra_args(false)
       ->type_name("A B")
       ->excludes("--config-file")
       ->excludes("--origin");

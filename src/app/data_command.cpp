@@ -1,5 +1,8 @@
+#include <app/checkpoint_leaves.hpp>
 #include <app/data_command.hpp>
 #include <app/data_report.hpp>
+#include <app/terminal.hpp>
+#include <app/value_json.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/data/dataset_catalog.hpp>
 #include <treadle/defaults/options.hpp>
@@ -9,20 +12,14 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
+#include <functional>
+#include <optional>
 #include <thread>
 
 namespace treadle {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-void print(std::string_view text) {
-  errno = 0;
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw IoError("write to", "stdout", errno);
-}
 
 struct OpenSet {
   std::string name;
@@ -69,11 +66,11 @@ std::string sizes_table(const DataReport& report) {
 std::string table_of(const DataReport& report, const char* key) {
   std::string text = fmt::format("{}: {} samples ({})\n", report.name, report.samples, key);
   std::size_t width = 5;
-  for (const DataReport::Class& item : report.classes) width = std::max(width, item.name.size());
+  for (const DataReport::Class& item : report.classes) width = std::max(width, printable(item.name).size());
   if (!report.classes.empty())
     text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>6}\n", "label", "class", width, "samples", "share");
   for (const DataReport::Class& item : report.classes) {
-    text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>5.1f} %\n", item.label, item.name, width, item.samples,
+    text += fmt::format("  {:>5}  {:<{}}  {:>9}  {:>5.1f} %\n", item.label, printable(item.name), width, item.samples,
                         100.0 * static_cast<double>(item.samples) / static_cast<double>(report.samples));
   }
   return text + sizes_table(report);
@@ -108,7 +105,8 @@ std::string line_of(const LoaderSpeed& speed) {
 }
 
 /// The training loader of the config, of a process alone, with each number of workers in turn.
-std::vector<LoaderSpeed> bench(const Config& config, const std::vector<OpenSet>& sets, const DataArguments& arguments) {
+void bench(const Config& config, const std::vector<OpenSet>& sets, const DataArguments& arguments,
+           const std::function<void(const LoaderSpeed&)>& tell) {
   if (sets.empty()) config.fail("DATASETS.TRAIN", "there is nothing to measure");
   std::vector<std::shared_ptr<const Dataset>> parts;
   for (const OpenSet& set : sets) parts.push_back(set.dataset);
@@ -120,13 +118,11 @@ std::vector<LoaderSpeed> bench(const Config& config, const std::vector<OpenSet>&
   options.seed = options.seed.value_or(0);
   const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int most = arguments.max_workers > 0 ? arguments.max_workers : processors;
-  std::vector<LoaderSpeed> speeds;
   for (int workers = 0; workers <= most; ++workers) {
     options.num_workers = workers;
     const auto loader = build_train_loader(dataset, options, nullptr);
-    speeds.push_back(measure_loader(*loader, workers, arguments.seconds));
+    tell(measure_loader(*loader, workers, arguments.seconds));
   }
-  return speeds;
 }
 
 }  // namespace
@@ -152,7 +148,11 @@ int run_data(const DataArguments& arguments) {
     throw ConfigError(fmt::format("--seconds is {}: more than 0 and at most 3600 is needed", arguments.seconds), "--seconds");
   if (arguments.max_workers < 0 || arguments.max_workers > 1024)
     throw ConfigError(fmt::format("--max-workers is {}: 0 to 1024 is needed", arguments.max_workers), "--max-workers");
+  std::optional<LogToStderr> log;
+  if (arguments.json) log.emplace();
   const Config config = read_config(arguments);
+  if (config.get_strings("DATASETS.TRAIN").empty() && config.get_strings("DATASETS.TEST").empty())
+    config.fail("DATASETS.TRAIN", "there is nothing to show: neither this nor DATASETS.TEST names a data set");
   Json object;
   std::vector<OpenSet> train_sets;
   for (const char* key : {"DATASETS.TRAIN", "DATASETS.TEST"}) {
@@ -173,12 +173,12 @@ int run_data(const DataArguments& arguments) {
                       "{:>7}  {:>9}  {:>9}  {:>9}  {:>9}  slowest\n",
                       config.get_int("SOLVER.IMS_PER_BATCH"), "workers", "images/s", "decoding", "collating", "worker"));
     }
-    for (const LoaderSpeed& speed : bench(config, train_sets, arguments)) {
+    bench(config, train_sets, arguments, [&](const LoaderSpeed& speed) {
       list.push_back(json_of(speed));
       if (!arguments.json) print(line_of(speed));
-    }
+    });
   }
-  if (arguments.json) print(object.dump(2) + "\n");
+  if (arguments.json) print(json_text(object));
   return 0;
 }
 

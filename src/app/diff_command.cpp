@@ -67,7 +67,8 @@ bool comparable(const at::Tensor& left, const at::Tensor& right) {
 
 /// What sets two leaves of one path apart; empty when nothing does.
 std::string difference(const Value& left, const Value& right) {
-  if (left.type() != right.type()) return fmt::format("{} and {}", short_text(left), short_text(right));
+  if (left.type() != right.type())
+    return fmt::format("{} {} and {} {}", to_string(left.type()), short_text(left), to_string(right.type()), short_text(right));
   if (!left.is(Value::Type::tensor)) {
     return identical(left, right) ? "" : fmt::format("{} and {}", short_text(left), short_text(right));
   }
@@ -76,7 +77,8 @@ std::string difference(const Value& left, const Value& right) {
     return fmt::format("{} {} and {} {}", dtype_text(a), shape_text(a), dtype_text(b), shape_text(b));
   }
   const Distance distance = distance_of(a, b);
-  if (distance.differing == 0) return "";
+  if (distance.differing == 0)
+    return a.is_quantized() && !identical(left, right) ? "equal whole numbers, but quantized in another way" : "";
   std::string text = fmt::format("{} of {} elements differ", distance.differing, distance.elements);
   return distance.has_largest ? text + fmt::format(", by at most {:.6g}", distance.largest) : text;
 }

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace treadle {
@@ -42,13 +41,6 @@ void print_json(const InspectArguments& arguments, const std::vector<Leaf>& foun
       {"values", std::move(values)},
       {"totals", {{"tensors", sum.tensors}, {"elements", sum.elements}, {"bytes", sum.bytes}, {"values", sum.others}}}};
   print(json_text(report));
-}
-
-/// Of the formats that can be read, the archives of PyTorch 1.6 and later alone have them.
-bool has_checksums(const std::string& file) {
-  char begin[4] = {};
-  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
-  return std::string_view(begin, sizeof begin) == "PK\x03\x04";
 }
 
 void print_text(const InspectArguments& arguments, const std::vector<Leaf>& found) {

@@ -46,6 +46,9 @@ int guarded(const Action& action) {
   } catch (const RankError& error) {
     complain(error.what());
     return error.status();
+  } catch (const ConfigError& error) {
+    complain(exception_text(std::current_exception()));
+    return error.key().starts_with("--") ? kWrongUsage : kError;
   } catch (...) {
     complain(exception_text(std::current_exception()));
   }

@@ -46,7 +46,10 @@ std::string unexpected(const CLI::App& command, const std::string& word) {
   if (!word.starts_with("-")) return fmt::format("\"{}\" is one word too many", word);
   const std::string name = word.substr(std::min(word.find_first_not_of('-'), word.size()));
   if (looks_like_key(name)) return fmt::format("{} is no option; a setting has no dashes: {} VALUE", word, name);
-  return fmt::format("there is no option {}{}", word, did_you_mean(word, option_names(command)));
+  const std::vector<std::string> known = option_names(command);
+  if (std::find(known.begin(), known.end(), word.substr(0, word.find('='))) != known.end())
+    return fmt::format("{} belongs behind the command: treadle {} {} …", word, command.get_name(), word);
+  return fmt::format("there is no option {}{}", word, did_you_mean(word, known));
 }
 
 /// `--rows`, out of the library's texts, which begin with it or have it behind a colon.

@@ -23,7 +23,7 @@ std::string verdict(const fs::path& file) {
   std::string text = fmt::format("{} tensors, {}, {} other values", sum.tensors, size_text(sum.bytes), sum.others);
   const Value* iteration = root.is(Value::Type::dict) ? root.as_dict().find("iteration") : nullptr;
   if (iteration && iteration->is(Value::Type::integer)) text += fmt::format(", iteration {}", iteration->as_int());
-  return text;
+  return has_checksums(file) ? text : text + ", in a format without checksums";
 }
 
 std::vector<fs::path> checkpoints_in(const fs::path& folder) {
@@ -73,7 +73,8 @@ int verify_folder(const fs::path& folder) {
 }  // namespace
 
 CLI::App* add_verify_command(CLI::App& app, VerifyArguments& arguments) {
-  CLI::App* verify = app.add_subcommand("verify", "Read a checkpoint, or all in a folder, and compare every checksum.");
+  CLI::App* verify =
+      app.add_subcommand("verify", "Read a checkpoint, or all in a folder, and compare every checksum that the format has.");
   verify->add_option("PATH", arguments.path, "a checkpoint, or a folder of them")->required()->type_name("");
   verify->footer(
       "Exit status: 0 all are good, 1 one is damaged (or last_checkpoint names a file that is not there).\n"

@@ -26,6 +26,9 @@ constexpr Entry kEntries[] = {
     {"builtins", "dict", Global::factory},
     {"builtins", "tuple", Global::factory},
     {"builtins", "int", Global::factory},
+    {"builtins", "long", Global::factory},  // int and str, as protocol 2 names them
+    {"builtins", "unicode", Global::factory},
+    {"builtins", "bool", Global::factory},
     {"builtins", "float", Global::factory},
     {"builtins", "str", Global::factory},
     {"_codecs", "encode", Global::encode},
@@ -40,6 +43,9 @@ constexpr Entry kEntries[] = {
     {"torch._utils", "_rebuild_parameter_with_state", Global::rebuild_parameter_with_state},
     {"torch._utils", "_rebuild_sparse_tensor", Global::rebuild_sparse},
     {"torch._utils", "_rebuild_qtensor", Global::rebuild_quantized},
+    {"torch._tensor", "_rebuild_from_type_v2", Global::rebuild_from_type},
+    {"torch", "Tensor", Global::tensor_class},
+    {"torch.nn.parameter", "Parameter", Global::tensor_class},
     {"torch", "per_tensor_affine", Global::per_tensor_affine},
     {"torch", "per_channel_affine", Global::per_channel_affine},
     {"torch", "per_channel_affine_float_qparams", Global::per_channel_float},
@@ -76,6 +82,13 @@ std::string_view to_string(Global global) noexcept {
     if (entry.global == global) return entry.name;
   }
   return global == Global::dtype ? "dtype" : "storage class";
+}
+
+std::string qualified_name(Global global) {
+  for (const Entry& entry : kEntries) {
+    if (entry.global == global) return std::string(entry.module) + "." + std::string(entry.name);
+  }
+  return std::string(to_string(global));
 }
 
 }  // namespace treadle

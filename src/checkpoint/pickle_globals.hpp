@@ -32,6 +32,8 @@ enum class Global : std::uint8_t {
   rebuild_parameter_with_state,
   rebuild_sparse,
   rebuild_quantized,
+  rebuild_from_type,
+  tensor_class,
   per_tensor_affine,
   per_channel_affine,
   per_channel_float,
@@ -53,5 +55,8 @@ std::optional<KnownGlobal> find_global(std::string_view module, std::string_view
 
 /// The name of a known global for messages.
 std::string_view to_string(Global global) noexcept;
+
+/// The same behind its module.
+std::string qualified_name(Global global);
 
 }  // namespace treadle

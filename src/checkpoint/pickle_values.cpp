@@ -123,7 +123,8 @@ class Converter {
       case NodeKind::storage:
         fail("a storage stands outside of a tensor");
       case NodeKind::dtype:
-        fail("a numpy dtype stands outside of an array");
+        target = std::string(name_of_dtype(graph_.array_types[node.wide].dtype));
+        return;
     }
   }
 
@@ -173,7 +174,7 @@ class Converter {
     if (kind == Global::per_tensor_affine || kind == Global::per_channel_affine || kind == Global::per_channel_float)
       return fmt::format("torch.{}", to_string(kind));
     if (kind == Global::dtype) return fmt::format("torch.{}", name_of_dtype(static_cast<c10::ScalarType>(node.wide)));
-    fail(fmt::format("the class {} stands where data should be", to_string(kind)));
+    return qualified_name(kind);
   }
 
   // The graph no longer knows where such an object stood.

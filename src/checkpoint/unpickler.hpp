@@ -61,6 +61,7 @@ class Unpickler {
   void append_from(std::size_t from);
   void set_items_from(std::size_t from);
   void set_item(NodeId dict, NodeId key, NodeId value);
+  std::string key_text(NodeId key, int depth = 0);
   void remember(std::uint64_t index);
   void recall(std::uint64_t index);
   void push_storage(NodeId id);

@@ -26,7 +26,7 @@ NodeId Unpickler::make(NodeId callable, NodeId arguments) {
     case Global::counter:
       return make_dict(list);
     case Global::default_dict:
-      expect(list.empty() || is(list[0], NodeKind::none) || is(list[0], NodeKind::global),
+      expect(list.empty() || is(list[0], NodeKind::none) || is(list[0], NodeKind::global) || is(list[0], NodeKind::opaque),
              "a defaultdict with a strange default");
       return make_dict(list.size() < 2 ? std::vector<NodeId>{} : std::vector<NodeId>(list.begin() + 1, list.end()));
     case Global::set:
@@ -58,6 +58,12 @@ NodeId Unpickler::make(NodeId callable, NodeId arguments) {
       return make_tensor(global, list);
     case Global::rebuild_quantized:
       return make_quantized(list);
+    case Global::rebuild_from_type:
+      // (function, class, its arguments, attributes); attributes are no data.
+      expect(list.size() == 4 && is_global(list[1], Global::tensor_class), "a tensor of a class of its own");
+      expect(is_global(list[0], Global::rebuild_tensor_v2) || is_global(list[0], Global::rebuild_parameter),
+             "a tensor that is built by something else than torch");
+      return make(list[0], list[2]);
     case Global::rebuild_parameter:
       return make_parameter(list, 3);
     case Global::rebuild_parameter_with_state:
@@ -124,6 +130,7 @@ NodeId Unpickler::make_encoded(const std::vector<NodeId>& arguments) {
   std::string codec = text(arguments[1], "the name of an encoding");
   if (codec != "latin1" && codec != "latin-1") fail(fmt::format("the encoding \"{}\"; bytes travel as latin1", codec));
   expect(is(arguments[0], NodeKind::text), "an encoding needs text");
+  graph_.charge(node(arguments[0]).small);  // for the time it takes: one text may be encoded again and again
   Node bytes = node(arguments[0]);
   bytes.kind = NodeKind::bytes;
   if (bytes.form == TextForm::latin1) {
@@ -176,7 +183,8 @@ NodeId Unpickler::make_tensor(Global global, const std::vector<NodeId>& argument
   }
   expect(!c10::isQIntType(spec.dtype), "a quantized tensor without its scales");
   if (arguments.size() > least && !is(arguments[least], NodeKind::none)) {
-    expect(is(arguments[least], NodeKind::dict), "the properties of a tensor are no dict");
+    expect(is(arguments[least], NodeKind::dict) && graph_.count(arguments[least]) <= 16,
+           "the properties of a tensor are no small dict");
     auto properties = graph_.items(arguments[least]);
     for (std::size_t i = 0; i < properties.size(); i += 2) {
       std::string name = text(properties[i], "the name of a property");
@@ -246,7 +254,7 @@ NodeId Unpickler::make_quantized(const std::vector<NodeId>& arguments) {
 
 NodeId Unpickler::make_parameter(const std::vector<NodeId>& arguments, std::size_t count) {
   expect(arguments.size() == count, "a parameter with the wrong number of arguments");
-  expect(is(arguments[0], NodeKind::tensor), "a parameter without a tensor");
+  expect(is(arguments[0], NodeKind::tensor) || is(arguments[0], NodeKind::sparse), "a parameter without a tensor");
   expect(is(arguments[1], NodeKind::boolean), "requires_grad of a parameter is no bool");
   expect(is(arguments[2], NodeKind::none) || (is(arguments[2], NodeKind::dict) && graph_.count(arguments[2]) == 0),
          "a parameter has hooks");

@@ -59,8 +59,8 @@ void Unpickler::set_items_from(std::size_t from) {
 }
 
 void Unpickler::set_item(NodeId dict, NodeId key, NodeId value) {
-  if (!is(key, NodeKind::text) && !is(key, NodeKind::integer)) fail("a key of a dict must be text or an integer");
-  graph_.append(dict, key);
+  const bool is_key = is(key, NodeKind::text) || is(key, NodeKind::integer);
+  graph_.append(dict, is_key ? key : graph_.add_owned(NodeKind::text, key_text(key)));
   graph_.append(dict, value);
 }
 
@@ -123,7 +123,9 @@ void Unpickler::push_storage(NodeId id) {
 
 std::string Unpickler::text(NodeId id, std::string_view what) {
   if (!is(id, NodeKind::text)) fail(fmt::format("{} should be text", what));
-  return content_of(graph_, source_, node(id));
+  std::string content = content_of(graph_, source_, node(id));
+  graph_.charge(content.size());  // for the time it takes: one text may be asked for again and again
+  return content;
 }
 
 std::int64_t Unpickler::integer(NodeId id, std::string_view what) {

@@ -177,8 +177,8 @@ TEST_F(BadInput, AFileThatIsNoCheckpoint) {
 }
 
 TEST_F(BadInput, AnErrorOfLibTorchHasNoFramesAnywhere) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "the address sanitizer says a line of its own about so much memory";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer says a line of its own about so much memory";
 #endif
   const ProcessResult result = command.train({"MODEL.BACKBONE.NAME", "MLP", "TREADLE.CLASSIFIER.HIDDEN", "(1000000000000,)"});
   expect(result, {"error: DefaultCPUAllocator: can't allocate memory"}, 1);
@@ -206,6 +206,7 @@ TEST_F(BadInput, WrongUsage) {
   expect({"--config-file", command.config}, {"--config-file"}, 2);  // given twice
   expect(run_process({Command::program()}), {"--help"}, 2);
   expect(run_process({Command::program(), "trian"}), {"\"trian\"", "\"train\""}, 2);
+  expect(run_process({Command::program(), "--json", "config"}), {"--json belongs behind the command: treadle config --json"}, 2);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 #include <tests/support/process.hpp>
 #include <tests/support/temporary_folder.hpp>
 #include <treadle/checkpoint/file.hpp>
+#include <treadle/checkpoint/safetensors.hpp>
 
+#include <ATen/ops/_make_per_tensor_quantized_tensor.h>
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
@@ -138,6 +140,36 @@ TEST_F(CheckpointCommands, VerifySaysWhatIsGood) {
   const ProcessResult result = treadle({"verify", a});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(result.out, "good  " + a + ": 2 tensors, 32 B, 3 other values, iteration 9\n");
+}
+
+TEST_F(CheckpointCommands, VerifyClaimsNoChecksumsOfAFormatWithoutThem) {
+  save_safetensors_file(folder / "a.safetensors", Dict{{"w", at::arange(6, c10::kFloat)}});
+  EXPECT_EQ(treadle({"verify", folder / "a.safetensors"}).out,
+            "good  " + folder / "a.safetensors" + ": 1 tensors, 24 B, 0 other values, in a format without checksums\n");
+}
+
+TEST_F(CheckpointCommands, WhatCannotBeWrittenIsAnError) {
+  save_checkpoint_file(a, small_state());
+  for (const std::string& words : {"inspect " + a, "verify " + a, "verify " + folder.path().string(), "diff " + a + " " + a}) {
+    const std::string program = std::getenv("TREADLE_COMMAND") ? std::getenv("TREADLE_COMMAND") : "build/release/bin/treadle";
+    for (const char* place : {">/dev/full", ">&-"}) {
+      const ProcessResult result = run_process({"sh", "-c", program + " " + words + " " + place});
+      EXPECT_EQ(result.status, 1) << words << place;
+      EXPECT_TRUE(contains(result.err, "stdout")) << result.err;
+    }
+  }
+}
+
+TEST_F(CheckpointCommands, DiffTellsTypesAndQuantizersApart) {
+  const auto quantized = [](double scale) {
+    return at::_make_per_tensor_quantized_tensor(at::tensor({1, 2, 3}, c10::kChar), scale, 0);
+  };
+  save_checkpoint_file(a, Dict{{"n", 1}, {"q", quantized(0.5)}});
+  save_checkpoint_file(b, Dict{{"n", 1.0}, {"q", quantized(0.25)}});
+  const ProcessResult result = treadle({"diff", a, b});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_TRUE(contains(result.out, "n: int 1 and float 1")) << result.out;
+  EXPECT_TRUE(contains(result.out, "q: equal whole numbers, but quantized in another way")) << result.out;
 }
 
 TEST_F(CheckpointCommands, VerifyOfAFolderTellsGoodFromBad) {

@@ -103,7 +103,11 @@ TEST_F(ConfigCommand, DiffComparesTwoFiles) {
   const ProcessResult equal = config({"--diff", base, base});
   EXPECT_EQ(equal.status, 0);
   EXPECT_EQ(equal.out, "the two configs are equal\n");
-  EXPECT_FALSE(contains(config({"--diff", base, child, "SOLVER.MAX_ITER", "5"}).out, "SOLVER.MAX_ITER"));
+  const ProcessResult over_both = config({"--diff", base, child, "SOLVER.MAX_ITER", "5"});
+  EXPECT_EQ(over_both.status, 1);
+  EXPECT_EQ(over_both.err, "");
+  EXPECT_TRUE(contains(over_both.out, "MODEL.PIXEL_MEAN"));
+  EXPECT_FALSE(contains(over_both.out, "SOLVER.MAX_ITER"));
 }
 
 TEST_F(ConfigCommand, DiffAsJson) {

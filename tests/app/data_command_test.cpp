@@ -82,11 +82,27 @@ TEST(DataCommand, DescribesAFolderOfPictures) {
   EXPECT_TRUE(contains(result.out, "  5 images are wider than high, 7 are not\n")) << result.out;
 }
 
+TEST(DataCommand, JsonIsWholeWhateverIsWarnedOfAndHoweverFoldersAreCalled) {
+  const TemporaryFolder folder;
+  for (const char* name : {"caf\xe9", "a\x1b[31m"}) {
+    std::filesystem::create_directories(folder.path() / name);
+    save_png(Image(10, 15, {1, 2, 3}), folder.path() / name / "a.png");
+  }
+  write_text(folder / "old.yaml", "SEED: 1\n");  // without a VERSION, which is warned of
+  const Words words = {"--config-file", folder / "old.yaml", "DATASETS.TRAIN",
+                       "('image_folder:" + folder.path().string() + "',)"};
+  Words as_json = words;
+  as_json.push_back("--json");
+  const ProcessResult result = data_command(as_json);
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(contains(result.err, "VERSION")) << result.err;
+  EXPECT_EQ(Json::parse(result.out)["DATASETS.TRAIN"][0]["classes"].size(), 2u);
+  EXPECT_TRUE(contains(data_command(words).out, "a\\x1b[31m"));
+}
+
 TEST(DataCommand, WrongUse) {
   const Command command;
-  const Words bad[] = {{"--seconds", "0"},
-                       {"--max-workers", "-1"},
-                       {"DATASETS.TRAIN", "('fashion_mnist_trian',)"},
+  const Words bad[] = {{"DATASETS.TRAIN", "('fashion_mnist_trian',)"},
                        {"DATASETS.TRAIN", "('image_folder:/absent',)"},
                        {"DATALOADER.SAMPLER_TRAIN", "Nothing", "TREADLE.DATALOADER.PREFETCH", "1"}};
   for (const Words& words : bad) {
@@ -96,7 +112,10 @@ TEST(DataCommand, WrongUse) {
     EXPECT_EQ(result.status, 1) << testing::PrintToString(words);
     EXPECT_EQ(lines_of(result.err).size(), 1u) << result.err;
   }
-  EXPECT_EQ(data_command({"--seconds", "long"}).status, 2);
+  for (const Words& words : {Words{"--seconds", "long"}, {"--seconds", "0"}, {"--seconds", "nan"}, {"--max-workers", "-1"}})
+    EXPECT_EQ(data_command(words).status, 2) << testing::PrintToString(words);
+  EXPECT_EQ(data_command({}).status, 1);
+  EXPECT_TRUE(contains(data_command({}).err, "DATASETS.TRAIN"));
   EXPECT_EQ(data_command({"--bench", "DATASETS.TRAIN", "()"}).status, 1);
   EXPECT_TRUE(contains(data_command({"--help"}).out, "--bench"));
 }
