@@ -183,7 +183,10 @@ TEST(RepeatFactors, RareCategoriesRepeat) {
   const std::vector<Indices> images = {{0}, {0}, {0}, {0, 1}};
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0), (std::vector<float>{1, 1, 1, 2}));
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0, false), (std::vector<float>{1, 1, 1, 4}));
-  EXPECT_THROW(repeat_factors_from_category_frequency(images, -1.0), ConfigError);
+  for (const bool square_root : {true, false}) {
+    for (const double threshold : {-1.0, -1e-9, std::nan("")})
+      EXPECT_THROW(repeat_factors_from_category_frequency(images, threshold, square_root), ConfigError) << threshold;
+  }
 }
 
 // Computed by torch.utils.data.WeightedRandomSampler of PyTorch 2.13.0 with one generator of seed 11, three epochs each.

@@ -62,7 +62,8 @@ class FixedBatchSampler final : public BatchSampler {
 class GroupedBatchSampler final : public BatchSampler {
  public:
   /// `sampler`: the whole common order, made without a group. `group_of[index]`: which group a sample is of. `batch_size`: of
-  /// this rank. Throws ConfigError when one is missing or `batch_size` is below 1.
+  /// this rank. Throws ConfigError when one is missing or `batch_size` is below 1; `next` does when the sampler draws an index
+  /// that `group_of` does not have.
   GroupedBatchSampler(std::unique_ptr<Sampler> sampler, std::vector<std::int32_t> group_of, std::int64_t batch_size,
                       std::shared_ptr<Group> group);
   std::optional<std::vector<SamplePlace>> next() override;
