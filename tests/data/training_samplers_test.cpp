@@ -219,5 +219,13 @@ TEST(WeightedTrainingSampler, RefusesWeightsThatDrawNothing) {
   EXPECT_THROW(make({1}, {.samples_per_epoch = -1}), ConfigError);
 }
 
+TEST(EpochSampler, KnowsTheSamplesOfItsEpoch) {
+  EXPECT_EQ(RandomSubsetTrainingSampler(50, {.ratio = 0.1}, nullptr).samples_per_epoch(), 5);
+  EXPECT_EQ(WeightedTrainingSampler({1, 2, 3}, {.samples_per_epoch = 7}, nullptr).samples_per_epoch(), 7);
+  EXPECT_EQ(WeightedTrainingSampler({1, 2, 3}, {}, nullptr).samples_per_epoch(), 3);
+  EXPECT_EQ(TrainingSampler(50, {}, nullptr).samples_per_epoch(), std::nullopt) << "the data set's";
+  EXPECT_EQ(RepeatFactorTrainingSampler({1, 1.5}, {}, nullptr).samples_per_epoch(), std::nullopt) << "no fixed number";
+}
+
 }  // namespace
 }  // namespace treadle
