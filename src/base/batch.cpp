@@ -47,15 +47,24 @@ const List& Batch::list(std::string_view name) const {
 
 namespace {
 
+Value to_device(const Value& value, c10::Device device);
+
+template <class Elements>
+Elements elements_to_device(const Elements& elements, c10::Device device) {
+  Elements moved;
+  moved.reserve(elements.size());
+  for (const Value& element : elements) moved.push_back(to_device(element, device));
+  return moved;
+}
+
 Value to_device(const Value& value, c10::Device device) {
   switch (value.type()) {
     case Value::Type::tensor:
       return value.as_tensor().to(device);
-    case Value::Type::list: {
-      List moved;
-      for (const Value& element : value.as_list()) moved.push_back(to_device(element, device));
-      return moved;
-    }
+    case Value::Type::list:
+      return elements_to_device(value.as_list(), device);
+    case Value::Type::tuple:
+      return elements_to_device(value.as_tuple(), device);
     case Value::Type::dict: {
       Dict moved;
       for (const auto& entry : value.as_dict()) moved.set(entry.key, to_device(entry.value, device));

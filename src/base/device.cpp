@@ -24,6 +24,12 @@ int count_devices(c10::DeviceType type) noexcept {
   }
 }
 
+/// The index that stands in the text of a device, 0 without one. LibTorch's own has 8 bits: of 256 it makes 0.
+int written_index(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  return colon == std::string::npos ? 0 : std::stoi(text.substr(colon + 1));
+}
+
 }  // namespace
 
 int accelerator_count() noexcept {
@@ -50,9 +56,9 @@ c10::Device parse_device(const std::string& text) {
     throw ConfigError(
         fmt::format("\"{}\" is no device; expected \"cpu\", or an accelerator such as \"cuda\" or \"cuda:1\"", text));
   }
-  if (device->is_cpu()) return *device;
-  const int count = device->type() == accelerator_type() ? accelerator_count() : 0;
-  if (count == 0 || (device->has_index() && device->index() >= count)) {
+  const bool cpu = device->is_cpu();
+  const int count = cpu ? 1 : device->type() == accelerator_type() ? accelerator_count() : 0;
+  if (written_index(text) >= count) {
     throw ConfigError(
         fmt::format("this machine has no device \"{}\" ({} of that kind found); set MODEL.DEVICE to \"cpu\"", text, count));
   }

@@ -37,6 +37,12 @@ std::string describe_step(std::int64_t iteration, const std::vector<std::pair<st
 FormatError::FormatError(const std::string& message, std::filesystem::path file, std::optional<std::uint64_t> offset)
     : Error(at_place(message, file, offset)), file_(std::move(file)), offset_(offset) {}
 
+FormatError FormatError::in_line(std::int64_t line, const std::string& message, std::filesystem::path file) {
+  FormatError error(fmt::format("{}:{}: {}", file.string(), line, message));
+  error.file_ = std::move(file);
+  return error;
+}
+
 CommError::CommError(const std::string& message, int rank, std::string operation)
     : Error(fmt::format("rank {}, {}: {}", rank, operation, message)), rank_(rank), operation_(std::move(operation)) {}
 

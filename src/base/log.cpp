@@ -139,7 +139,7 @@ std::shared_ptr<spdlog::logger> make_logger(const LogOptions& options) {
 }
 
 struct LogState {
-  std::mutex mutex;
+  std::recursive_mutex mutex;  // a handler that it guards may log
   std::shared_ptr<spdlog::logger> logger = make_logger({});
   bool console = true;
   LogCapture* capture = nullptr;
@@ -161,6 +161,17 @@ void write_echo(int descriptor, const std::string& line) {
   }
 }
 
+class Busy {
+ public:
+  explicit Busy(bool& flag) : flag_(flag) { flag_ = true; }
+  ~Busy() { flag_ = false; }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  bool& flag_;
+};
+
 }  // namespace
 
 void configure_log(const LogOptions& options) {
@@ -172,8 +183,13 @@ void configure_log(const LogOptions& options) {
 
 void log(LogLevel level, std::string_view message) {
   std::lock_guard lock(state().mutex);
-  if (state().capture != nullptr) {
-    state().capture->handler_(level, message);
+  LogCapture* capture = state().capture;
+  while (capture != nullptr && capture->receiver_->busy) capture = capture->previous_;
+  if (capture != nullptr) {
+    // Held here too: the handler may end its own capture.
+    const std::shared_ptr<LogCapture::Receiver> receiver = capture->receiver_;
+    const Busy busy(receiver->busy);
+    receiver->handler(level, message);
     return;
   }
   const std::string_view prefix = level == LogLevel::warning ? "WARNING: " : level == LogLevel::error ? "ERROR: " : "";
@@ -215,7 +231,7 @@ bool log_is_terminal() noexcept {
   return state().console && console().terminal();
 }
 
-LogCapture::LogCapture(Handler handler) : handler_(std::move(handler)) {
+LogCapture::LogCapture(Handler handler) : receiver_(std::make_shared<Receiver>(std::move(handler))) {
   std::lock_guard lock(state().mutex);
   previous_ = state().capture;
   state().capture = this;

@@ -6,6 +6,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
+#include <fmt/format.h>
 
 #include <bit>
 #include <cmath>
@@ -37,7 +38,11 @@ std::uint64_t Rng::next() noexcept {
 }
 
 double Rng::uniform() noexcept { return static_cast<double>(next() >> 11) * 0x1p-53; }
-double Rng::uniform(double low, double high) noexcept { return low + (high - low) * uniform(); }
+double Rng::uniform(double low, double high) noexcept {
+  const double drawn = low + (high - low) * uniform();
+  // The sum may have been rounded up.
+  return low < high && drawn >= high ? std::nextafter(high, low) : drawn;
+}
 
 std::uint64_t Rng::below(std::uint64_t bound) {
   if (bound == 0) throw Error("Rng::below needs a bound of at least 1");
@@ -112,6 +117,12 @@ at::Tensor state_of(const at::Generator& generator) {
   return handle.get_state();
 }
 
+at::Generator copy_of(const at::Generator& generator) {
+  at::Generator handle = generator;
+  const std::lock_guard<std::mutex> lock(handle.mutex());
+  return handle.clone();
+}
+
 void set_state_of(const at::Generator& generator, const at::Tensor& state) {
   at::Generator handle = generator;
   const std::lock_guard<std::mutex> lock(handle.mutex());
@@ -126,18 +137,28 @@ Dict default_generator_state() {
   return state;
 }
 
+namespace {
+
+/// A trial on a generator that nobody uses shows whether ATen takes the bytes.
+void try_state(at::Generator unused, const ValueView& state, std::string_view kind) {
+  try {
+    unused.set_state(state.as_tensor());
+  } catch (const c10::Error&) {
+    state.fail(fmt::format("expected the state of a {} generator", kind));
+  }
+}
+
+}  // namespace
+
 void check_default_generator_state(const Dict& state) {
   const ValueView view(state);
-  const at::Tensor& cpu = view["cpu"].as_tensor();
+  view["cpu"].as_tensor();
   for (const auto& entry : state) {
     if (view[entry.key].as_tensor().scalar_type() != at::kByte) view[entry.key].fail("expected a tensor of bytes");
   }
-  // A trial on a generator nobody uses shows whether ATen takes the bytes.
-  try {
-    at::Generator trial = at::make_generator<at::CPUGeneratorImpl>(0);
-    trial.set_state(cpu);
-  } catch (const c10::Error&) {
-    view["cpu"].fail("expected the state of a CPU generator");
+  try_state(at::make_generator<at::CPUGeneratorImpl>(0), view["cpu"], "CPU");
+  for (int i = 0; i < accelerator_count(); ++i) {
+    if (const auto found = view.find(device_at(i).str())) try_state(copy_of(device_generator(i)), *found, device_at(i).str());
   }
 }
 

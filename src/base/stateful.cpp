@@ -24,7 +24,7 @@ namespace {
 
 const Dict& part_state(const NamedStateful& part, const Value& value) {
   if (!value.is(Value::Type::dict)) {
-    throw FormatError("the state of \"" + part.name + "\" is no Dict but " + std::string(to_string(value.type())));
+    throw FormatError(part.name + ": the state is no Dict but " + std::string(to_string(value.type())));
   }
   return value.as_dict();
 }

@@ -74,7 +74,9 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> can
 std::string quoted_list(std::span<const std::string> names) { return names.empty() ? "none" : join_quoted(names, " and "); }
 
 std::string format_duration(double seconds) {
-  const auto total = static_cast<std::int64_t>(std::max(0.0, seconds));
+  // The range of timedelta; std::max gives 0 for what is no number.
+  constexpr double most = 999'999'999 * 86400.0 + 86399;
+  const auto total = static_cast<std::int64_t>(std::min(most, std::max(0.0, seconds)));
   const auto days = total / 86400;
   const std::string clock = fmt::format("{}:{:02}:{:02}", total % 86400 / 3600, total % 3600 / 60, total % 60);
   return days == 0 ? clock : fmt::format("{} day{}, {}", days, days == 1 ? "" : "s", clock);

@@ -60,8 +60,9 @@ Sequence<Tag>& Sequence<Tag>::operator=(const Sequence& other) {
 
 template <class Tag>
 Sequence<Tag>& Sequence<Tag>::operator=(Sequence&& other) noexcept {
-  // The old elements go into `other`, whose destructor takes them apart without recursion.
-  items_.swap(other.items_);
+  // First out of `other`, which may lie in an element; the old elements end with `taken`, whose destructor does not recurse.
+  Sequence taken(std::move(other));
+  items_.swap(taken.items_);
   return *this;
 }
 
@@ -157,8 +158,9 @@ Dict& Dict::operator=(const Dict& other) {
   return *this;
 }
 Dict& Dict::operator=(Dict&& other) noexcept {
-  entries_.swap(other.entries_);
-  index_.swap(other.index_);
+  Dict taken(std::move(other));
+  entries_.swap(taken.entries_);
+  index_.swap(taken.index_);
   return *this;
 }
 Dict::~Dict() {
@@ -239,9 +241,7 @@ Dict::Entry* Dict::end() noexcept { return entries_.data() + entries_.size(); }
 Value::Value(at::Tensor tensor) noexcept {
   if (tensor.defined()) data_ = std::move(tensor);
 }
-void Value::throw_out_of_range(std::uint64_t number) {
-  throw Error(fmt::format("{} does not fit a signed 64-bit integer", number));
-}
+void throw_beyond_int64(std::uint64_t number) { throw Error(fmt::format("{} does not fit a signed 64-bit integer", number)); }
 
 std::string_view to_string(Value::Type type) noexcept {
   constexpr std::string_view names[] = {"null", "bool", "int", "float", "string", "bytes", "List", "Tuple", "Dict", "Tensor"};

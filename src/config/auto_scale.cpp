@@ -11,8 +11,8 @@ namespace treadle {
 
 Config auto_scale_workers(const Config& config, int workers) {
   const std::int64_t reference = config.get_int("SOLVER.REFERENCE_WORLD_SIZE");
-  if (reference == 0 || reference == workers) return config;
   if (workers <= 0) throw ConfigError(fmt::format("cannot scale a config to {} workers; at least 1 is needed", workers));
+  if (reference == 0 || reference == workers) return config;
   const std::int64_t batch = config.get_int("SOLVER.IMS_PER_BATCH");
   if (batch % reference != 0)
     config.fail("SOLVER.REFERENCE_WORLD_SIZE", fmt::format("does not divide SOLVER.IMS_PER_BATCH, {}", batch));

@@ -13,21 +13,37 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
+#include <system_error>
 
 namespace treadle {
 namespace {
 
 constexpr std::string_view base_key = "_BASE_";
 
+constexpr const char* reading = "read the config file";
+
 std::string read_text(const std::filesystem::path& file) {
-  if (std::filesystem::is_directory(file)) throw IoError("read the config file", file, EISDIR);
+  std::error_code unknown;  // opening it tells why
+  if (std::filesystem::is_directory(file, unknown)) throw IoError(reading, file, EISDIR);
   errno = 0;
   std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw IoError("read the config file", file, errno == 0 ? EIO : errno);
-  std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (stream.bad()) throw IoError("read the config file", file, errno == 0 ? EIO : errno);
+  if (!stream) throw IoError(reading, file, errno == 0 ? EIO : errno);
+  std::string text;
+  std::array<char, 1 << 14> part;
+  do {
+    stream.read(part.data(), part.size());
+    text.append(part.data(), static_cast<std::size_t>(stream.gcount()));
+  } while (stream);
+  if (stream.bad()) throw IoError(reading, file, errno == 0 ? EIO : errno);
   return text;
+}
+
+/// By which a file is known again.
+std::filesystem::path identity_of(const std::filesystem::path& file) {
+  std::error_code error;
+  std::filesystem::path identity = std::filesystem::weakly_canonical(file, error);
+  if (error) throw IoError(reading, file, error.value());
+  return identity;
 }
 
 /// `~` and `~user` at the front; a user who does not exist stays as written.
@@ -108,9 +124,8 @@ class Loader {
 
   Section load(const std::filesystem::path& file) {
     const std::string text = read_text(file);
-    const std::filesystem::path identity = std::filesystem::weakly_canonical(file);
     files.push_back(file.string());
-    open_.push_back(identity);
+    open_.push_back(identity_of(file));
     Section tree = read_yaml(text, file.string(), options_);
     const auto found = std::ranges::find(tree.entries, base_key, &Entry::key);
     if (found != tree.entries.end()) {
@@ -133,8 +148,7 @@ class Loader {
 
  private:
   void refuse_cycle(const std::filesystem::path& path, const Origin& origin) const {
-    const std::filesystem::path identity = std::filesystem::weakly_canonical(path);
-    if (std::ranges::find(open_, identity) == open_.end()) return;
+    if (std::ranges::find(open_, identity_of(path)) == open_.end()) return;
     throw ConfigError(fmt::format("{}: _BASE_ leads back to \"{}\", which is being read", origin.to_string(), path.string()),
                       std::string(base_key));
   }

@@ -120,6 +120,11 @@ bool GroupedBatchSampler::deal() {
     const std::int64_t position = sampler_->position();
     const std::optional<std::int64_t> index = sampler_->next();
     if (!index) return false;
+    if (*index < 0 || std::cmp_greater_equal(*index, group_of_.size())) {
+      throw ConfigError(
+          fmt::format("the sampler drew sample {}, and group_of has the groups of {} samples", *index, group_of_.size()),
+          "group_of");
+    }
     part.dealt.push_back({*index, position});
   }
   return true;

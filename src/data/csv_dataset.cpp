@@ -77,8 +77,7 @@ class Table {
   std::vector<float> numbers;  // row after row
 
   [[noreturn]] void fail(const std::string& message, std::int64_t line = 0) const {
-    throw FormatError(
-        fmt::format("{}:{}: {}", options_.file.string(), line > 0 ? line : std::max<std::int64_t>(number_, 1), message));
+    throw FormatError::in_line(line > 0 ? line : std::max<std::int64_t>(number_, 1), message, options_.file);
   }
   /// Where row i stands in the file.
   std::int64_t line_of(std::size_t row) const { return lines_[row]; }

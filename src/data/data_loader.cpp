@@ -82,6 +82,7 @@ class DataLoader::Impl {
   }
 
   std::optional<std::int64_t> batches_per_pass() const { return sampler_->batches_per_pass(); }
+  std::optional<std::int64_t> samples_per_epoch() const { return sampler_->samples_per_epoch(); }
   const LoaderTimes& times() const noexcept { return times_; }
   std::int64_t skipped() const noexcept { return skipped_; }
 
@@ -236,6 +237,10 @@ DataLoader::~DataLoader() = default;
 std::optional<Batch> DataLoader::next() { return impl_->next(); }
 void DataLoader::rewind() { impl_->rewind(); }
 std::optional<std::int64_t> DataLoader::batches_per_pass() const { return impl_->batches_per_pass(); }
+std::optional<std::int64_t> DataLoader::samples_per_epoch() const {
+  const std::optional<std::int64_t> of_sampler = impl_->samples_per_epoch();
+  return of_sampler ? of_sampler : dataset().size();
+}
 std::string DataLoader::name() const { return impl_->recipe().options.name; }
 Dict DataLoader::state_dict() const { return impl_->state_dict(); }
 void DataLoader::check_state_dict(const Dict& state) const { impl_->check_state_dict(state); }

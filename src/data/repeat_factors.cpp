@@ -12,8 +12,7 @@ namespace treadle {
 
 std::vector<float> repeat_factors_from_category_frequency(std::span<const std::vector<std::int64_t>> categories_of_image,
                                                           double threshold, bool square_root) {
-  if (square_root && threshold < 0)
-    throw ConfigError(fmt::format("threshold must be at least 0, found {}", threshold), "threshold");
+  if (!(threshold >= 0)) throw ConfigError(fmt::format("threshold must be at least 0, found {}", threshold), "threshold");
   std::map<std::int64_t, double> factor;
   for (const auto& categories : categories_of_image) {
     for (std::int64_t category : std::set(categories.begin(), categories.end())) factor[category] += 1;

@@ -18,6 +18,21 @@ at::Tensor image_of(const Sample& sample, const std::string& field) {
   return value->as_tensor();
 }
 
+at::Tensor boxes_of(const Sample& sample, const std::string& field) {
+  const Value* value = sample.find(field);
+  if (!value) return {};
+  if (!value->is(Value::Type::tensor) || value->as_tensor().dim() != 2 || value->as_tensor().size(1) != 4) {
+    throw FormatError(fmt::format("the field \"{}\" must be a tensor of shape (N, 4), found {}", field, describe(*value)));
+  }
+  const at::Tensor& boxes = value->as_tensor();
+  return boxes.scalar_type() == at::kDouble ? boxes : boxes.to(at::kFloat);
+}
+
+Sample with_boxes_kept(Sample sample, const std::string& field) {
+  if (at::Tensor boxes = boxes_of(sample, field); boxes.defined()) sample.set(field, std::move(boxes));
+  return sample;
+}
+
 void require_option(bool good, const char* key, const std::string& range, double found) {
   if (!good) throw ConfigError(fmt::format("{} must be {}, found {}", key, range, found), key);
 }
@@ -78,7 +93,7 @@ Transform random_flip(RandomFlipOptions options) {
   validate(options);
   return [options = std::move(options)](Sample sample, Rng& rng) {
     const at::Tensor image = image_of(sample, options.field);
-    if (!rng.chance(options.probability)) return sample;
+    if (!rng.chance(options.probability)) return with_boxes_kept(std::move(sample), options.boxes);
     if (options.vertical) {
       sample.set(options.field, image.flip(1));
       move_boxes(sample, options.boxes, [height = static_cast<double>(image.size(1))](std::vector<at::Tensor>& corners) {
@@ -153,7 +168,7 @@ Transform resize_shortest_edge(ResizeShortestEdgeOptions options) {
         options.range ? options.sizes[1] - options.sizes[0] + 1 : static_cast<std::int64_t>(options.sizes.size());
     const std::uint64_t drawn = rng.below(static_cast<std::uint64_t>(count));
     const std::int64_t size = options.range ? options.sizes[0] + static_cast<std::int64_t>(drawn) : options.sizes[drawn];
-    if (size == 0) return sample;
+    if (size == 0) return with_boxes_kept(std::move(sample), options.boxes);
     const ImageSize from{image.size(1), image.size(2)};
     if (from.height < 1 || from.width < 1) throw FormatError("an image without pixels cannot be resized");
     const ImageSize to = shortest_edge_size(from, size, options.max_size);

@@ -14,6 +14,8 @@ ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source)
 /// FormatError when a picture of this size is empty or larger than `options` allow.
 void check_image_size(std::uint64_t height, std::uint64_t width, const DecodeOptions& options,
                       const std::filesystem::path& source);
+/// The grey of an RGB picture, rounded as Pillow's `convert("L")` does it.
+Image grey_of(const Image& rgb);
 /// A picture with undefined pixels; FormatError when it is empty or larger than `options` allow.
 Image make_image(std::uint64_t height, std::uint64_t width, int channels, const DecodeOptions& options,
                  const std::filesystem::path& source);

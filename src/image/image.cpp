@@ -69,6 +69,15 @@ Image make_image(std::uint64_t height, std::uint64_t width, int channels, const 
   return Image(at::empty({static_cast<std::int64_t>(height), static_cast<std::int64_t>(width), channels}, at::kByte));
 }
 
+Image grey_of(const Image& rgb) {
+  Image grey(at::empty({rgb.height(), rgb.width(), 1}, at::kByte));
+  const std::uint8_t* from = rgb.pixels().const_data_ptr<std::uint8_t>();
+  std::uint8_t* to = grey.at(0, 0);
+  for (std::int64_t i = rgb.height() * rgb.width(); i > 0; --i, from += 3)
+    *to++ = static_cast<std::uint8_t>((from[0] * 19595 + from[1] * 38470 + from[2] * 7471 + 0x8000) >> 16);
+  return grey;
+}
+
 namespace {
 
 enum class Format { png, jpeg };

@@ -6,6 +6,8 @@
 
 #include <jpeglib.h>
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -41,8 +43,7 @@ class JpegDecoder {
     jpeg_save_markers(&info_, JPEG_APP0 + 1, 0xffff);
     jpeg_mem_src(&info_, reinterpret_cast<const unsigned char*>(bytes_.data()), bytes_.size());
     jpeg_read_header(&info_, TRUE);
-    const bool grey = mode == ColourMode::grey || (mode == ColourMode::as_stored && info_.num_components == 1);
-    info_.out_color_space = grey ? JCS_GRAYSCALE : mode == ColourMode::bgr ? JCS_EXT_BGR : JCS_RGB;
+    info_.out_color_space = output_space(mode);
     info_.dct_method = JDCT_ISLOW;
     info_.scale_num = 1;
     info_.scale_denom = least_side < 1 ? 1 : 8;
@@ -57,7 +58,9 @@ class JpegDecoder {
   /// As decoded.
   std::uint64_t output_height() const { return info_.output_height; }
   std::uint64_t output_width() const { return info_.output_width; }
-  int channels() const { return info_.out_color_space == JCS_GRAYSCALE ? 1 : 3; }
+  int channels() const { return info_.out_color_space == JCS_GRAYSCALE ? 1 : has_inks() ? 4 : 3; }
+  /// Cyan, magenta, yellow and black, as the file has them, in place of what was asked for: libjpeg turns them into nothing else.
+  bool has_inks() const { return info_.out_color_space == JCS_CMYK; }
 
   /// Before `read_pixels`, behind which libjpeg keeps no marker.
   int orientation() const {
@@ -80,6 +83,12 @@ class JpegDecoder {
     jpeg_error_mgr base;  // the first member: libjpeg passes its address
     std::jmp_buf back;
   };
+
+  J_COLOR_SPACE output_space(ColourMode mode) const {
+    if (info_.jpeg_color_space == JCS_CMYK || info_.jpeg_color_space == JCS_YCCK) return JCS_CMYK;
+    if (mode == ColourMode::grey || (mode == ColourMode::as_stored && info_.num_components == 1)) return JCS_GRAYSCALE;
+    return mode == ColourMode::bgr ? JCS_EXT_BGR : JCS_RGB;
+  }
 
   void read_rows() {
     if (setjmp(errors_.back)) fail();
@@ -105,6 +114,26 @@ class JpegDecoder {
   std::vector<JSAMPROW> rows_;
 };
 
+/// Round(a * b / 255), as Pillow computes it.
+int product(int a, int b) {
+  const int scaled = a * b + 128;
+  return ((scaled >> 8) + scaled) >> 8;
+}
+
+/// Pillow's colours of inks. All files are taken to have their numbers turned around, 255 for no ink, as Adobe's have.
+Image from_inks(const Image& inks, ColourMode mode) {
+  Image colours(at::empty({inks.height(), inks.width(), 3}, at::kByte));
+  const std::uint8_t* from = inks.pixels().const_data_ptr<std::uint8_t>();
+  std::uint8_t* to = colours.at(0, 0);
+  const bool blue_first = mode == ColourMode::bgr;
+  for (std::int64_t i = inks.height() * inks.width(); i > 0; --i, from += 4, to += 3) {
+    const int light = from[3];
+    for (int channel = 0; channel < 3; ++channel)
+      to[blue_first ? 2 - channel : channel] = static_cast<std::uint8_t>(light - product(255 - from[channel], light));
+  }
+  return mode == ColourMode::grey ? grey_of(colours) : colours;
+}
+
 }  // namespace
 
 Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
@@ -114,12 +143,13 @@ Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const st
   Image image = make_image(decoder.output_height(), decoder.output_width(), decoder.channels(), options, source);
   const int orientation = options.apply_orientation ? decoder.orientation() : 1;
   decoder.read_pixels(image);
-  return oriented(image, orientation);
+  return oriented(decoder.has_inks() ? from_inks(image, options.mode) : image, orientation);
 }
 
 ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source) {
   JpegDecoder decoder(bytes, source);
   decoder.read_header(ColourMode::as_stored, 0);
+  check_image_size(decoder.height(), decoder.width(), {}, source);
   const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
   return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }

@@ -40,6 +40,8 @@ class PngDecoder {
   PngDecoder(const PngDecoder&) = delete;
   PngDecoder& operator=(const PngDecoder&) = delete;
 
+  /// A coloured picture comes as RGB when grey is wanted: libpng's own grey is one of light where a chunk says what the numbers
+  /// mean.
   void read_header(ColourMode mode) {
     if (setjmp(png_jmpbuf(png_))) fail();
     png_read_info(png_, info_);
@@ -50,8 +52,6 @@ class PngDecoder {
     png_set_expand(png_);  // palettes, fewer than 8 bits, a transparent colour
     png_set_scale_16(png_);
     if (transparent && !keep_alpha) png_set_strip_alpha(png_);
-    // The weights of JPEG and of Pillow, where libpng's own are those of Rec. 709.
-    if (coloured && mode == ColourMode::grey) png_set_rgb_to_gray(png_, PNG_ERROR_ACTION_NONE, 0.299, 0.587);
     if (!coloured && (mode == ColourMode::rgb || mode == ColourMode::bgr || keep_alpha)) png_set_gray_to_rgb(png_);
     if (mode == ColourMode::bgr) png_set_bgr(png_);
     png_set_interlace_handling(png_);
@@ -169,12 +169,14 @@ Image decode_png(std::string_view bytes, const DecodeOptions& options, const std
   decoder.read_header(options.mode);
   Image image = make_image(decoder.height(), decoder.width(), decoder.channels(), options, source);
   decoder.read_pixels(image);
+  if (options.mode == ColourMode::grey && image.channels() == 3) image = grey_of(image);
   return options.apply_orientation ? oriented(image, decoder.orientation()) : image;
 }
 
 ImageSize png_size(std::string_view bytes, const std::filesystem::path& source) {
   PngDecoder decoder(bytes, source);
   decoder.read_header(ColourMode::as_stored);
+  check_image_size(decoder.height(), decoder.width(), {}, source);
   const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
   return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }

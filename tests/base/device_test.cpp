@@ -12,6 +12,14 @@ TEST(Device, TextNamesADeviceThatIsThere) {
   EXPECT_THROW(parse_device("cuda:77"), ConfigError);
   EXPECT_THROW(parse_device("meta"), ConfigError);
   EXPECT_THROW(parse_device(""), ConfigError);
+  EXPECT_TRUE(parse_device("cpu:0").is_cpu());
+  // An index of LibTorch has 8 bits.
+  for (const char* type : {"cpu", "cuda"}) {
+    for (const char* index : {":128", ":255", ":256", ":65536", ":99999999999999999999"})
+      EXPECT_THROW(parse_device(std::string(type) + index), ConfigError) << type << index;
+  }
+  EXPECT_THROW(parse_device("cpu:1"), ConfigError);
+  EXPECT_THROW(parse_device("cpu:5"), ConfigError);
 }
 
 TEST(Device, DefaultIsTheAcceleratorOrTheCpu) {

@@ -113,5 +113,50 @@ TEST(LogCapture, TheNewestReceives) {
   EXPECT_EQ(inner, std::vector<std::string>{"b"});
 }
 
+TEST(LogCapture, AHandlerMayLogToTheOneBefore) {
+  std::vector<std::string> outer, inner;
+  LogCapture first([&](LogLevel, std::string_view line) { outer.emplace_back(line); });
+  LogCapture second([&](LogLevel level, std::string_view line) {
+    inner.emplace_back(line);
+    log(level, "heard " + inner.back());
+  });
+  log_info("a");
+  log_warning("b");
+  EXPECT_EQ(inner, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(outer, (std::vector<std::string>{"heard a", "heard b"}));
+}
+
+TEST(LogCapture, AHandlerMayBeginAndEndCaptures) {
+  std::vector<std::string> lines;
+  const auto note = [&](const char* who) {
+    return [&lines, who](LogLevel, std::string_view line) { lines.push_back(who + std::string(line)); };
+  };
+  LogCapture last(note("last "));
+  std::unique_ptr<LogCapture> begun, ended;
+  const auto own = std::make_shared<std::string>("own ");
+  ended = std::make_unique<LogCapture>([&, own](LogLevel, std::string_view line) {
+    begun = std::make_unique<LogCapture>(note("begun "));
+    log_info("inside");
+    ended.reset();
+    lines.push_back(*own + std::string(line));
+  });
+  log_info("a");
+  log_info("b");
+  begun.reset();
+  log_info("c");
+  EXPECT_EQ(lines, (std::vector<std::string>{"begun inside", "own a", "begun b", "last c"}));
+  EXPECT_EQ(own.use_count(), 1);
+}
+
+TEST(LogCapture, AHandlerThatThrowsHearsTheNextLine) {
+  int heard = 0;
+  LogCapture capture([&](LogLevel, std::string_view) {
+    if (++heard == 1) throw Error("no more");
+  });
+  EXPECT_THROW(log_info("a"), Error);
+  log_info("b");
+  EXPECT_EQ(heard, 2);
+}
+
 }  // namespace
 }  // namespace treadle

@@ -1,8 +1,10 @@
+#include <treadle/base/device.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/rng.hpp>
 
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randperm.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -46,6 +48,20 @@ TEST(Rng, DrawsCountAsDocumented) {
   EXPECT_EQ(rng.position(), 4u);
   rng.normal();
   EXPECT_EQ(rng.position(), 6u);
+}
+
+// low + (high - low) * u, which rounds to high when few numbers lie between.
+TEST(Rng, UniformStaysBelowItsBound) {
+  const double next = std::nextafter(1.0, 2.0);
+  int rounded = 0;
+  for (std::uint64_t position = 0; position < 200; ++position) {
+    const double u = Rng(3, 0, position).uniform();
+    EXPECT_EQ(Rng(3, 0, position).uniform(1, next), 1.0);
+    rounded += 1 + (next - 1) * u == next;
+    for (const auto& [low, high] : {std::pair{-2.0, 5.0}, std::pair{0.9, 1.1}, std::pair{4.0, 4.0}, std::pair{3.0, -1.0}})
+      EXPECT_EQ(Rng(3, 0, position).uniform(low, high), low + (high - low) * u);
+  }
+  EXPECT_GT(rounded, 50);
 }
 
 TEST(Rng, DistributionsHaveTheirMoments) {
@@ -129,7 +145,23 @@ TEST(Rng, ABadGeneratorStateChangesNothing) {
   EXPECT_THROW(set_default_generator_state({{"cpu", at::rand({4}, at::Generator(Rng(1).generator()))}}), FormatError);
   const at::Tensor bytes = before.at("cpu").as_tensor();
   EXPECT_THROW(set_default_generator_state({{"cpu", bytes.slice(0, 0, 100)}}), FormatError);
+  for (int i = 0; i < accelerator_count(); ++i) {
+    Dict bad = before;
+    bad.set("cpu", at::Generator(Rng(1).generator()).get_state());
+    bad.set(default_device(i).str(), before.at(default_device(i).str()).as_tensor().slice(0, 0, 3));
+    EXPECT_THROW(set_default_generator_state(bad), FormatError);
+  }
   EXPECT_TRUE(identical(before, default_generator_state()));
+}
+
+TEST(Rng, AGeneratorStateOfOtherDevicesLeavesTheirsAlone) {
+  Dict state = deep_clone(default_generator_state());
+  const at::Tensor expected = at::rand({4});
+  state.set("cuda:100", at::zeros({3}, at::kByte));
+  set_default_generator_state(state);
+  EXPECT_TRUE(at::rand({4}).equal(expected));
+  set_default_generator_state({{"cpu", state.at("cpu")}});
+  EXPECT_TRUE(at::rand({4}).equal(expected));
 }
 
 }  // namespace

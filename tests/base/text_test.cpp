@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include <cerrno>
 
 namespace treadle {
@@ -45,6 +47,10 @@ TEST(Text, WritesDurationsAsPythonDoes) {
   EXPECT_EQ(format_duration(3723), "1:02:03");
   EXPECT_EQ(format_duration(86400), "1 day, 0:00:00");
   EXPECT_EQ(format_duration(2 * 86400 + 61), "2 days, 0:01:01");
+  EXPECT_EQ(format_duration(-3), "0:00:00");
+  EXPECT_EQ(format_duration(std::nan("")), "0:00:00");
+  for (const double seconds : {999'999'999 * 86400.0 + 86399, 1e300, HUGE_VAL})
+    EXPECT_EQ(format_duration(seconds), "999999999 days, 23:59:59") << "timedelta.max";
 }
 
 TEST(Registry, FindsRefusesAndLists) {

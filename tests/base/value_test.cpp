@@ -260,5 +260,62 @@ TEST(ValueView, ReadsEveryType) {
   EXPECT_THROW(view["l"].as_string(), FormatError);
 }
 
+/// The first element of a value that holds some.
+Value& first_of(Value& whole) {
+  if (whole.is(Value::Type::list)) return whole.as_list()[0];
+  if (whole.is(Value::Type::tuple)) return whole.as_tuple()[0];
+  return whole.as_dict().begin()->value;
+}
+
+TEST(Value, MayBeAssignedAPartOfItself) {
+  const at::Tensor tensor = at::zeros({1});
+  const std::string text = "longer than what a string holds in itself";
+  for (const Value& part : std::vector<Value>{Value(), true, 7, 0.5, text, Bytes{text}, tensor, List{}, List{text, tensor},
+                                              Tuple{text, tensor}, Dict{{"a", text}, {"b", tensor}}}) {
+    for (const Value& whole : std::vector<Value>{List{part, 1}, Tuple{part, 1}, Dict{{"part", part}, {"rest", 1}}}) {
+      Value copied = whole, moved = whole;
+      copied = std::as_const(first_of(copied));
+      EXPECT_TRUE(identical(copied, part)) << describe(part) << " of " << describe(whole);
+      moved = std::move(first_of(moved));
+      EXPECT_TRUE(identical(moved, part)) << describe(part) << " of " << describe(whole);
+    }
+  }
+  EXPECT_EQ(tensor.use_count(), 1) << "nothing that owns itself is left";
+}
+
+TEST(Value, AContainerMayBeAssignedAPartOfItself) {
+  const at::Tensor tensor = at::zeros({1});
+  const auto check = [](auto whole, const auto& inner, const auto& part_of) {
+    auto copied = whole, moved = whole;
+    copied = std::as_const(part_of(copied));
+    EXPECT_TRUE(identical(copied, inner)) << describe(copied);
+    moved = std::move(part_of(moved));
+    EXPECT_TRUE(identical(moved, inner)) << describe(moved);
+    moved = std::move(*&moved);
+    EXPECT_TRUE(identical(moved, inner)) << describe(moved);
+  };
+  for (const int size : {1, 40}) {
+    List list;
+    Tuple tuple;
+    Dict dict;
+    for (int i = 0; i < size; ++i) {
+      list.push_back(tensor);
+      tuple.push_back(tensor);
+      dict.set(i, tensor);
+    }
+    check(List{tensor, list}, list, [](List& whole) -> List& { return whole[1].as_list(); });
+    check(Tuple{tensor, tuple}, tuple, [](Tuple& whole) -> Tuple& { return whole[1].as_tuple(); });
+    check(Dict{{"a", tensor}, {"b", dict}}, dict, [](Dict& whole) -> Dict& { return whole.at("b").as_dict(); });
+  }
+  EXPECT_EQ(tensor.use_count(), 1) << "nothing that owns itself is left";
+}
+
+TEST(Key, RefusesWhatNoInt64Holds) {
+  const std::uint64_t most = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(Key(most).integer(), std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(message_of([&] { Key key(most + 1); }), message_of([&] { Value value(most + 1); }));
+  EXPECT_EQ(message_of([&] { Key key(most + 1); }), "9223372036854775808 does not fit a signed 64-bit integer");
+}
+
 }  // namespace
 }  // namespace treadle

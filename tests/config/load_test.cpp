@@ -143,5 +143,35 @@ TEST(Load, ATreeWithoutVersionTakesFilesWithout) {
   EXPECT_NE(lines[0].find("VERSION"), std::string::npos);
 }
 
+TEST(Load, WhatTheSystemRefusesIsAnIoError) {
+  const Folder folder;
+  std::filesystem::create_symlink("loop.yaml", folder / "loop.yaml");
+  const auto refused = [&](const std::filesystem::path& file, int error_number) {
+    const std::string name = std::filesystem::path(file).filename().string();
+    try {
+      load(file);
+      ADD_FAILURE() << name;
+    } catch (const IoError& error) {
+      EXPECT_EQ(error.error_number(), error_number) << name;
+    }
+  };
+  const std::string long_name(300, 'x');
+  refused(folder / "loop.yaml", ELOOP);
+  refused(folder / long_name, ENAMETOOLONG);
+  refused(folder / "", EISDIR);
+  refused(folder.write("a.yaml", "_BASE_: loop.yaml\n"), ELOOP);
+  refused(folder.write("b.yaml", "_BASE_: " + long_name + "\n"), ENAMETOOLONG);
+  refused(folder.write("c.yaml", "_BASE_: a.yaml/d.yaml\n"), ENOTDIR);
+  if (geteuid() != 0) {
+    const auto closed = folder.write("closed/a.yaml", "A: 1\n");
+    std::filesystem::permissions(closed.parent_path(), std::filesystem::perms::none);
+    refused(closed, EACCES);
+    refused(folder.write("d.yaml", "_BASE_: closed/a.yaml\n"), EACCES);
+    std::filesystem::permissions(closed.parent_path(), std::filesystem::perms::owner_all);
+  }
+  // It can be opened, and not be read from its start.
+  if (std::filesystem::exists("/proc/self/mem")) refused("/proc/self/mem", EIO);
+}
+
 }  // namespace
 }  // namespace treadle

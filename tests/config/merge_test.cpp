@@ -229,5 +229,27 @@ TEST(Merge, RetiredKeys) {
   EXPECT_EQ(lines.size(), 3u);
 }
 
+TEST(Merge, ARetiredKeyThatIsThereOrMayBeAddedIsOneLikeAny) {
+  Config config = Config::parse("A: 1\nS:\n  X: 1\n");
+  config.allow_new_keys("S");
+  for (const char* key : {"A", "S.OLD"}) config.register_deprecated_key(key);
+  config.register_renamed_key("S.MOVED", "S.X");
+  config.merge(Config::parse("A: 2\nS:\n  OLD: 3\n  MOVED: 4\n"));
+  EXPECT_EQ(config.get_int("A"), 2);
+  EXPECT_EQ(config.get_int("S.OLD"), 3);
+  EXPECT_EQ(config.get_int("S.MOVED"), 4);
+  const LogCapture quiet([](LogLevel, std::string_view) {});
+  config.merge_from_list(std::vector<std::string>{"A", "5", "S.OLD", "6"});
+  EXPECT_EQ(config.get_int("A"), 2);
+  EXPECT_EQ(config.get_int("S.OLD"), 3);
+  message_of<ConfigError>([&] { config.merge_from_list(std::vector<std::string>{"S.MOVED", "7"}); });
+}
+
+TEST(Merge, NullAndAMappingDoNotReplaceEachOther) {
+  Config config = Config::parse("NOTHING: null\nTABLE: \"{'a': 1}\"\n");
+  message_of<ConfigError>([&] { config.set("NOTHING", Dict{{"a", 1}}); });
+  message_of<ConfigError>([&] { config.set("TABLE", nullptr); });
+}
+
 }  // namespace
 }  // namespace treadle

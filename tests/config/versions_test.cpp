@@ -118,6 +118,8 @@ TEST(AutoScale, ByTheFormulaForManyWorldSizes) {
 TEST(AutoScale, Refusals) {
   Config config = default_config();
   EXPECT_EQ(auto_scale_workers(config, 4).dump(), config.dump());
+  message_of<ConfigError>([&] { auto_scale_workers(config, 0); });
+  message_of<ConfigError>([&] { auto_scale_workers(config, -1); });
   config.set("SOLVER.REFERENCE_WORLD_SIZE", 3);
   expect_message<ConfigError>([&] { auto_scale_workers(config, 2); }, {"SOLVER.REFERENCE_WORLD_SIZE is 3", "IMS_PER_BATCH"});
   config.set("SOLVER.REFERENCE_WORLD_SIZE", 8);

@@ -196,6 +196,19 @@ TEST(GroupedBatchSampler, RefusesWhatDoesNotFit) {
   EXPECT_THROW(FixedBatchSampler(shuffled(1), 0), ConfigError);
 }
 
+TEST(GroupedBatchSampler, ASampleWithoutAGroupIsAnError) {
+  GroupedBatchSampler sampler(std::make_unique<SequentialSampler>(6), {0, 1, 0, 1}, 2, nullptr);
+  EXPECT_EQ(ids_of(*sampler.next()), (Ids{0, 2}));
+  EXPECT_EQ(ids_of(*sampler.next()), (Ids{1, 3}));
+  try {
+    sampler.next();
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_EQ(error.key(), "group_of");
+    EXPECT_STREQ(error.what(), "the sampler drew sample 4, and group_of has the groups of 4 samples");
+  }
+}
+
 TEST(FixedBatchSampler, HoldsTheEndOfAPassInItsState) {
   const auto make = [](bool drop_last = false) {
     return FixedBatchSampler(std::make_unique<SequentialSampler>(5), 2, drop_last);

@@ -122,5 +122,15 @@ TEST(RangeSource, AnEmptyRangeIsAnEmptyPass) {
   EXPECT_EQ(draw(*source, 2), (Ids{-1, -1}));
 }
 
+TEST(RangeSource, RewindsBesideTheUsersFunction) {
+  std::list<int> range = {4, 5, 6};
+  int rewinds = 0;
+  auto source = make_batch_source(range, [](int number) { return batch_of(number); }, {.rewind = [&] { ++rewinds; }});
+  draw(*source, 2);
+  source->rewind();
+  EXPECT_EQ(draw(*source, 4), (Ids{4, 5, 6, -1}));
+  EXPECT_EQ(rewinds, 1);
+}
+
 }  // namespace
 }  // namespace treadle

@@ -22,6 +22,8 @@ class Csv : public testing::Test {
     try {
       CsvDataset dataset(options);
     } catch (const Error& error) {
+      const auto* format = dynamic_cast<const FormatError*>(&error);
+      EXPECT_EQ(format ? format->file() : options.file, options.file);
       const std::string what = error.what();
       const std::size_t folder = what.find(folder_.path().string());
       return folder == std::string::npos ? what : what.substr(folder + folder_.path().string().size() + 1);

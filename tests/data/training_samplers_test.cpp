@@ -183,7 +183,10 @@ TEST(RepeatFactors, RareCategoriesRepeat) {
   const std::vector<Indices> images = {{0}, {0}, {0}, {0, 1}};
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0), (std::vector<float>{1, 1, 1, 2}));
   EXPECT_EQ(repeat_factors_from_category_frequency(images, 1.0, false), (std::vector<float>{1, 1, 1, 4}));
-  EXPECT_THROW(repeat_factors_from_category_frequency(images, -1.0), ConfigError);
+  for (const bool square_root : {true, false}) {
+    for (const double threshold : {-1.0, -1e-9, std::nan("")})
+      EXPECT_THROW(repeat_factors_from_category_frequency(images, threshold, square_root), ConfigError) << threshold;
+  }
 }
 
 // Computed by torch.utils.data.WeightedRandomSampler of PyTorch 2.13.0 with one generator of seed 11, three epochs each.
@@ -214,6 +217,14 @@ TEST(WeightedTrainingSampler, RefusesWeightsThatDrawNothing) {
   EXPECT_THROW(make({1, 0}, {.samples_per_epoch = 2, .replacement = false}), ConfigError);
   EXPECT_THROW(make({1, 0}, {.replacement = false}), ConfigError);
   EXPECT_THROW(make({1}, {.samples_per_epoch = -1}), ConfigError);
+}
+
+TEST(EpochSampler, KnowsTheSamplesOfItsEpoch) {
+  EXPECT_EQ(RandomSubsetTrainingSampler(50, {.ratio = 0.1}, nullptr).samples_per_epoch(), 5);
+  EXPECT_EQ(WeightedTrainingSampler({1, 2, 3}, {.samples_per_epoch = 7}, nullptr).samples_per_epoch(), 7);
+  EXPECT_EQ(WeightedTrainingSampler({1, 2, 3}, {}, nullptr).samples_per_epoch(), 3);
+  EXPECT_EQ(TrainingSampler(50, {}, nullptr).samples_per_epoch(), std::nullopt) << "the data set's";
+  EXPECT_EQ(RepeatFactorTrainingSampler({1, 1.5}, {}, nullptr).samples_per_epoch(), std::nullopt) << "no fixed number";
 }
 
 }  // namespace

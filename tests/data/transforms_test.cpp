@@ -362,5 +362,22 @@ TEST(Transforms, NewOnesNameTheOptionThatIsOutOfRange) {
   EXPECT_EQ(key([] { color_jitter({.saturation = std::nan("")}); }), "ColorJitterOptions.saturation");
 }
 
+TEST(Boxes, HaveOneTypeWhateverIsDrawn) {
+  const Transform chains[] = {random_flip({.probability = 0}), random_flip({.probability = 1}),
+                              resize_shortest_edge({.sizes = {0}}), resize_shortest_edge({.sizes = {3}}),
+                              random_crop({.height = 2, .width = 2})};
+  for (const auto& [from, to] :
+       {std::pair{at::kLong, at::kFloat}, std::pair{at::kInt, at::kFloat}, std::pair{at::kHalf, at::kFloat},
+        std::pair{at::kFloat, at::kFloat}, std::pair{at::kDouble, at::kDouble}}) {
+    for (const Transform& transform : chains) {
+      Rng rng;
+      const Sample moved = transform(with_boxes(image(), at::zeros({2, 4}, from)), rng);
+      EXPECT_EQ(moved.at("boxes").as_tensor().scalar_type(), to) << from;
+    }
+  }
+  Rng rng;
+  for (const Transform& transform : chains) EXPECT_THROW(transform(with_boxes(image(), at::zeros({4})), rng), FormatError);
+}
+
 }  // namespace
 }  // namespace treadle

@@ -215,6 +215,17 @@ TEST(Options, EpochsAreIterations) {
   EXPECT_EQ(iterations({"SOLVER.IMS_PER_BATCH", "4", "TREADLE.SOLVER.MAX_EPOCHS", "3.0"}), 8) << "30 / 4";
   EXPECT_EQ(iterations({"SOLVER.IMS_PER_BATCH", "4", "TREADLE.SOLVER.BATCHES_PER_STEP", "2", "TREADLE.SOLVER.MAX_EPOCHS", "3.0"}),
             4);
+  const Words half = {"DATALOADER.SAMPLER_TRAIN",
+                      "RandomSubsetTrainingSampler",
+                      "TREADLE.DATALOADER.RANDOM_SUBSET_RATIO",
+                      "0.5",
+                      "SOLVER.IMS_PER_BATCH",
+                      "1",
+                      "TREADLE.SOLVER.MAX_EPOCHS",
+                      "3.0"};
+  Config subset = with(half);
+  apply_max_epochs(subset, *build_train_loader(ten_samples(), train_loader_options(subset), nullptr));
+  EXPECT_EQ(subset.get_int("SOLVER.MAX_ITER"), 15) << "3 passes over 5 samples";
   EXPECT_THROW(iterations({"TREADLE.SOLVER.MAX_EPOCHS", "-1.0"}), ConfigError);
   Config unknown = with({"TREADLE.SOLVER.MAX_EPOCHS", "1.0"});
   const auto endless = make_batch_source([]() -> std::optional<Batch> { return std::nullopt; });

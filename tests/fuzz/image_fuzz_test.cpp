@@ -31,7 +31,7 @@ Image noise(std::int64_t height, std::int64_t width, std::int64_t channels) {
 std::vector<std::string> good_files() {
   std::vector<std::string> files;
   for (std::int64_t channels : {1, 3, 4}) files.push_back(encode_png(noise(13, 9, channels)));
-  for (std::int64_t channels : {1, 3}) {
+  for (std::int64_t channels : {1, 3, 4}) {
     for (bool progressive : {false, true}) files.push_back(encode_jpeg(noise(17, 25, channels), progressive));
   }
   files.push_back(with_exif(files.back(), exif_data(6)));

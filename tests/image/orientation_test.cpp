@@ -25,11 +25,15 @@ Image smooth(std::int64_t height, std::int64_t width) {
   return image;
 }
 
-std::string with_exif_chunk(const std::string& png, const std::string& exif) {
-  constexpr std::size_t behind_header = 8 + 25;
+std::string exif_chunk(const std::string& exif) {
   const std::string body = "eXIf" + exif;
   const auto crc = crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size()));
-  return png.substr(0, behind_header) + big_endian(exif.size(), 4) + body + big_endian(crc, 4) + png.substr(behind_header);
+  return big_endian(exif.size(), 4) + body + big_endian(crc, 4);
+}
+
+std::string with_exif_chunk(const std::string& png, const std::string& exif) {
+  constexpr std::size_t behind_header = 8 + 25;
+  return png.substr(0, behind_header) + exif_chunk(exif) + png.substr(behind_header);
 }
 
 /// Where the pixel (row, column) of a stored picture is seen, by the table of the Exif standard: at which side of what is seen
@@ -126,10 +130,20 @@ TEST(ReadImageSize, ReadsTheHeadAlone) {
   EXPECT_EQ(size_of(jpeg), (ImageSize{16, 24}));
   EXPECT_EQ(size_of(with_exif(jpeg, exif_data(6))), (ImageSize{24, 16}));
   EXPECT_EQ(size_of(with_exif_chunk(png, exif_data(8))), (ImageSize{24, 16}));
+  constexpr std::size_t end_chunk = 12;
+  const std::string late = png.substr(0, png.size() - end_chunk) + exif_chunk(exif_data(8)) + png.substr(png.size() - end_chunk);
+  EXPECT_EQ(size_of(late), (ImageSize{16, 24})) << "which is turned all the same:";
+  EXPECT_EQ(load_image(folder / "image").height(), 24);
   EXPECT_EQ(size_of(jpeg.substr(0, jpeg.size() - 40)), (ImageSize{16, 24})) << "damage behind the head is not looked for";
   const std::string thumbnail = app1(std::string(60'000, 'x'));
   EXPECT_EQ(size_of(jpeg.substr(0, 2) + thumbnail + thumbnail + jpeg.substr(2)), (ImageSize{16, 24})) << "a long head";
   EXPECT_THROW(size_of(jpeg.substr(0, 30)), FormatError);
+  std::string huge = jpeg;
+  huge.replace(jpeg.find("\xff\xc0") + 5, 4, big_endian(60'000, 2) + big_endian(50'000, 2));
+  EXPECT_THROW(size_of(huge), FormatError) << "more pixels than decoding allows";
+  std::string header = "IHDR" + big_endian(60'000, 4) + big_endian(50'000, 4) + png.substr(24, 5);
+  header += big_endian(crc32(0, reinterpret_cast<const Bytef*>(header.data()), static_cast<uInt>(header.size())), 4);
+  EXPECT_THROW(size_of(png.substr(0, 12) + header + png.substr(33)), FormatError);
   EXPECT_THROW(size_of("text"), FormatError);
   EXPECT_THROW(read_image_size(folder / "absent"), IoError);
 }

@@ -10,7 +10,7 @@
 
 namespace treadle {
 
-/// The picture as a JPEG file of good quality. Needs libjpeg.
+/// The picture as a JPEG file of good quality; four channels are inks. Needs libjpeg.
 inline std::string encode_jpeg(const Image& image, bool progressive = false, int quality = 95) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
@@ -22,7 +22,7 @@ inline std::string encode_jpeg(const Image& image, bool progressive = false, int
   info.image_height = static_cast<JDIMENSION>(image.height());
   info.image_width = static_cast<JDIMENSION>(image.width());
   info.input_components = static_cast<int>(image.channels());
-  info.in_color_space = image.channels() == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  info.in_color_space = image.channels() == 1 ? JCS_GRAYSCALE : image.channels() == 4 ? JCS_CMYK : JCS_RGB;
   jpeg_set_defaults(&info);
   jpeg_set_quality(&info, quality, TRUE);
   if (progressive) jpeg_simple_progression(&info);

@@ -17,7 +17,8 @@ using Sample = Dict;
 class Batch {
  public:
   Batch() = default;
-  /// `ids[i]` is the index of sample i in its data set.
+  /// `ids[i]` is the index of sample i in its data set. The size is the number of ids, so 0 when there are none; the fields are
+  /// not compared with it.
   Batch(Dict fields, std::vector<std::int64_t> ids);
   /// Without ids: the size is that of the first field. Throws FormatError when that is neither a tensor with a dimension nor a
   /// List.

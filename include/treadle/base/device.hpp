@@ -13,7 +13,8 @@ int accelerator_count() noexcept;
 /// Throws ConfigError when there are accelerators, but not that many.
 c10::Device default_device(int local_rank = 0);
 
-/// Reads "cpu", "cuda", "cuda:1", … Throws ConfigError when the text is no device or this machine does not have it.
+/// Reads "cpu", "cuda", "cuda:1", … Throws ConfigError when the text is no device or this machine does not have it; of the CPU
+/// there is one, "cpu" or "cpu:0".
 c10::Device parse_device(const std::string& text);
 
 /// Waits until all work queued on `device` is done; nothing for the CPU.

@@ -46,6 +46,8 @@ class FormatError : public Error {
  public:
   explicit FormatError(const std::string& message) : Error(message) {}
   FormatError(const std::string& message, std::filesystem::path file, std::optional<std::uint64_t> offset = std::nullopt);
+  /// For a line of a text file, counted from 1: the message begins with FILE:LINE.
+  static FormatError in_line(std::int64_t line, const std::string& message, std::filesystem::path file);
   const std::filesystem::path& file() const noexcept { return file_; }
   std::optional<std::uint64_t> offset() const noexcept { return offset_; }
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,7 +45,9 @@ void echo_warnings(int descriptor, std::string prefix);
 bool stdout_is_apart() noexcept;
 
 /// Takes every log line of the process from construction to destruction in place of the usual destinations: for tests, and for
-/// programs with a log of their own. The newest living capture receives; the handler is called by one thread at a time.
+/// programs with a log of their own. The newest living capture receives; the handlers are called by one thread at a time, so one
+/// must not wait for a thread that logs. What a handler logs itself goes past its own capture to the one before, or to the usual
+/// destinations; it may begin and end captures, its own too.
 class LogCapture {
  public:
   using Handler = std::function<void(LogLevel, std::string_view)>;
@@ -54,7 +57,11 @@ class LogCapture {
   LogCapture& operator=(const LogCapture&) = delete;
 
  private:
-  Handler handler_;
+  struct Receiver {
+    Handler handler;
+    bool busy = false;
+  };
+  std::shared_ptr<Receiver> receiver_;
   LogCapture* previous_;
   friend void log(LogLevel, std::string_view);
 };

@@ -11,7 +11,8 @@ namespace treadle {
 
 /// Random numbers as a function of (seed, stream, position): Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 /// 1, 2, 3", SC 2011) with the seed as key and (position, stream) as counter. A value type of its own thread: copy it freely;
-/// two with equal triples give equal numbers on every machine.
+/// two with equal triples give equal numbers on every machine, but for the last bits of `normal`, which are those of the C
+/// library's `log1p` and `cos`.
 class Rng {
  public:
   explicit Rng(std::uint64_t seed = 0, std::uint64_t stream = 0, std::uint64_t position = 0) noexcept
@@ -26,7 +27,7 @@ class Rng {
   std::uint64_t next() noexcept;
   /// Uniform in [0, 1), with 53 random bits.
   double uniform() noexcept;
-  /// Uniform in [low, high).
+  /// Uniform in [low, high); `low` when they are equal.
   double uniform(double low, double high) noexcept;
   /// Uniform in {0, …, bound - 1}; the bias is below bound / 2^64. Throws Error when bound is 0.
   std::uint64_t below(std::uint64_t bound);
@@ -63,8 +64,11 @@ void seed_everything(std::uint64_t seed);
 std::uint32_t random_seed();
 /// The state of ATen's default generators: {"cpu": tensor, and one entry per device of the accelerator}.
 Dict default_generator_state();
-/// Throws FormatError, changing nothing, when `state` is not what `default_generator_state` returns on this machine.
+/// Throws FormatError, changing nothing, unless `state` has "cpu", its entries are tensors of bytes, and those of the CPU and of
+/// every device that this machine has are states of such a generator.
 void check_default_generator_state(const Dict& state);
+/// After that check. Devices that `state` does not name keep their state; those that this machine lacks are passed over, so that
+/// a run goes on on another machine.
 void set_default_generator_state(const Dict& state);
 
 }  // namespace treadle

@@ -124,7 +124,7 @@ class Value {
   /// Throws Error when an unsigned number exceeds the range of int64.
   template <std::integral I>
     requires(!std::same_as<I, bool>)
-  Value(I number) : data_(checked(number)) {}
+  Value(I number) : data_(to_int64(number)) {}
   Value(std::floating_point auto number) noexcept : data_(static_cast<double>(number)) {}
   Value(std::string text) noexcept : data_(std::move(text)) {}
   Value(std::string_view text) : data_(std::string(text)) {}
@@ -134,6 +134,17 @@ class Value {
   Value(Tuple tuple) noexcept : data_(std::move(tuple)) {}
   Value(Dict dict) noexcept : data_(std::move(dict)) {}
   Value(at::Tensor tensor) noexcept;  ///< an undefined tensor becomes null
+
+  Value(const Value&) = default;
+  Value(Value&&) noexcept = default;
+  ~Value() = default;
+  /// What is assigned may be a part of the value, as with List, Tuple and Dict.
+  Value& operator=(const Value& other) { return *this = Value(other); }
+  Value& operator=(Value&& other) noexcept {
+    auto taken = std::move(other.data_);  // before the old value goes, in which `other` may lie
+    data_ = std::move(taken);
+    return *this;
+  }
 
   Type type() const noexcept { return static_cast<Type>(data_.index()); }
   bool is(Type type) const noexcept { return this->type() == type; }
@@ -154,13 +165,6 @@ class Value {
 
  private:
   friend struct ValueAccess;
-  template <std::integral I>
-  static std::int64_t checked(I number) {
-    if (!std::in_range<std::int64_t>(number)) throw_out_of_range(static_cast<std::uint64_t>(number));
-    return static_cast<std::int64_t>(number);
-  }
-  [[noreturn]] static void throw_out_of_range(std::uint64_t number);
-
   std::variant<std::monostate, bool, std::int64_t, double, std::string, Bytes, List, Tuple, Dict, at::Tensor> data_;
 };
 
@@ -172,7 +176,8 @@ struct Dict::Entry {
 /// The name of a type as messages use it: "null", "bool", "int", "float", "string", "bytes", "List", "Tuple", "Dict", "Tensor".
 std::string_view to_string(Value::Type type) noexcept;
 
-/// True when both hold the same types, keys in the same order, numbers and tensors of equal bits (dtype and shape included).
+/// True when both hold the same types, keys in the same order, numbers and tensors of equal bits (dtype, shape, layout and device
+/// included).
 bool identical(const Value& a, const Value& b);
 
 /// A copy that shares no tensor with `value`: tensors keep dtype, device and layout, and one that occurs twice is cloned once.

@@ -12,7 +12,8 @@ namespace treadle {
 ///
 ///     ValueView state(checkpoint, "model_final.pth");
 ///     double best = state["trainer"]["treadle_hooks"]["BestCheckpointer"]["best_metric"].as_double();
-///     // FormatError: expected a float at "trainer.treadle_hooks.BestCheckpointer.best_metric", found string
+///     // FormatError: model_final.pth: expected a float, found string at
+///     // "trainer.treadle_hooks.BestCheckpointer.best_metric"
 ///
 /// Borrows the Value: it must outlive every view into it. A value type; any thread.
 class ValueView {

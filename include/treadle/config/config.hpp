@@ -36,8 +36,8 @@ struct ConfigLoadOptions {
 ///
 /// The files are Detectron2's: YAML 1.1 scalars as PyYAML resolves them, `_BASE_`, VERSION. As in yacs, a string that comes from
 /// a file or from the command line is read once more as a Python literal (`(60000, 80000)`, `1e-4`, `None`), and a new value must
-/// have the type of the old one. Exceptions to that: List and Tuple turn into each other; null may replace any leaf, and a null
-/// leaf takes any type; and (unlike yacs) an integer is accepted for a float.
+/// have the type of the old one. Exceptions to that: List and Tuple turn into each other; null may replace any leaf but a Dict,
+/// and a null leaf takes any type but a Dict; and (unlike yacs) an integer is accepted for a float.
 ///
 /// A call that throws changes nothing. Errors are ConfigErrors of one line (file, line, key, expected, found); IoError for a file
 /// that cannot be read; FormatError (file, line, column, offset) for one that is not YAML. A value type; copies are deep and keep
@@ -75,9 +75,10 @@ class Config {
   /// Lets later merges add keys to this section and those below it; the empty key is the whole tree.
   void allow_new_keys(std::string_view section = {}, bool allow = true);
 
-  /// A key that later merges ignore with a warning.
+  /// A key that later merges ignore with a warning. As in yacs that is asked of every key in a list of overrides, but of a key in
+  /// a file or a Config only when it does not exist here and its section takes no new keys: else it is a key like any other.
   void register_deprecated_key(std::string key);
-  /// A key whose use is an error that names the new one, with `note` behind it.
+  /// A key whose use, by the same rule, is an error that names the new one, with `note` behind it.
   void register_renamed_key(std::string old_key, std::string new_key, std::string note = {});
 
   /// From here on every change throws a ConfigError. There is no way back: change a `clone()`.
@@ -95,6 +96,8 @@ class Config {
   /// The files that merges read so far, in the order they were opened.
   const std::vector<std::string>& files() const noexcept;
 
+  /// What is returned by reference, here and by `files`, is valid until this Config is changed, assigned to or moved from.
+  ///
   /// The accessors throw a ConfigError that names the key and those like it when there is none, or names the key, its origin and
   /// the expected and found type when it holds something else.
   const Value& at(std::string_view key) const;

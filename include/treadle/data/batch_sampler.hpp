@@ -28,6 +28,8 @@ class BatchSampler : public Stateful {
   virtual void rewind() = 0;
   /// How many batches a whole pass of this rank has; nothing when that is infinite or unknown.
   virtual std::optional<std::int64_t> batches_per_pass() const = 0;
+  /// As Sampler's.
+  virtual std::optional<std::int64_t> samples_per_epoch() const { return std::nullopt; }
 };
 
 /// The indices of a sampler, `batch_size` at a time. The state is that of the sampler. Throws ConfigError unless there is a
@@ -39,6 +41,7 @@ class FixedBatchSampler final : public BatchSampler {
   std::optional<std::vector<SamplePlace>> next() override;
   void rewind() override;
   std::optional<std::int64_t> batches_per_pass() const override;
+  std::optional<std::int64_t> samples_per_epoch() const override { return sampler_->samples_per_epoch(); }
   Dict state_dict() const override { return after_last_; }
   void check_state_dict(const Dict& state) const override { sampler_->check_state_dict(state); }
   void load_state_dict(const Dict& state) override;
@@ -62,12 +65,14 @@ class FixedBatchSampler final : public BatchSampler {
 class GroupedBatchSampler final : public BatchSampler {
  public:
   /// `sampler`: the whole common order, made without a group. `group_of[index]`: which group a sample is of. `batch_size`: of
-  /// this rank. Throws ConfigError when one is missing or `batch_size` is below 1.
+  /// this rank. Throws ConfigError when one is missing or `batch_size` is below 1; `next` does when the sampler draws an index
+  /// that `group_of` does not have.
   GroupedBatchSampler(std::unique_ptr<Sampler> sampler, std::vector<std::int32_t> group_of, std::int64_t batch_size,
                       std::shared_ptr<Group> group);
   std::optional<std::vector<SamplePlace>> next() override;
   void rewind() override;
   std::optional<std::int64_t> batches_per_pass() const override { return std::nullopt; }
+  std::optional<std::int64_t> samples_per_epoch() const override { return sampler_->samples_per_epoch(); }
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;

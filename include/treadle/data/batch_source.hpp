@@ -45,7 +45,7 @@ class BatchSource : public Stateful {
 struct BatchFunctionOptions {
   std::string name = "batches";
   std::optional<std::int64_t> batches_per_pass{};
-  /// Begins a new pass. Without it `rewind` draws the rest of the pass and throws it away.
+  /// Begins a new pass. Without it `rewind` draws the rest of the pass and throws it away, which never ends when a pass does not.
   std::function<void()> rewind{};
   /// State for checkpoints. Without it nothing is saved, and a load warns that the order of the data starts anew.
   StatefulFunctions::Functions state{};
@@ -59,7 +59,8 @@ std::unique_ptr<BatchSource> make_batch_source(std::function<std::optional<Batch
 std::unique_ptr<BatchSource> make_batch_source(std::vector<Batch> batches, std::string name = "batches");
 
 /// A source over a range that can be walked again and again, such as a `torch::data` loader: `to_batch` makes a Batch of an
-/// element. The range is borrowed and must outlive the source. State: as `options` say.
+/// element. The range is borrowed and must outlive the source. State: as `options` say; a `rewind` of theirs is called before the
+/// range is walked anew.
 ///
 ///     auto source = make_batch_source(*loader, [](auto& example) {
 ///       return Batch({{"image", example.data}, {"label", example.target}});
@@ -69,7 +70,10 @@ template <class Range, class ToBatch>
 std::unique_ptr<BatchSource> make_batch_source(Range& range, ToBatch to_batch, BatchFunctionOptions options = {}) {
   using Iterator = decltype(std::begin(range));
   auto place = std::make_shared<std::optional<Iterator>>();
-  if (!options.rewind) options.rewind = [place] { place->reset(); };
+  options.rewind = [place, own = std::move(options.rewind)] {
+    place->reset();
+    if (own) own();
+  };
   auto next = [&range, place, to_batch = std::move(to_batch)]() mutable -> std::optional<Batch> {
     if (*place) {
       ++**place;

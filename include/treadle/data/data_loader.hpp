@@ -88,8 +88,8 @@ class DataLoader final : public BatchSource {
   std::optional<Batch> next() override;
   void rewind() override;
   std::optional<std::int64_t> batches_per_pass() const override;
-  /// The size of the data set.
-  std::optional<std::int64_t> samples_per_epoch() const override { return dataset().size(); }
+  /// What the sampler says, else the size of the data set.
+  std::optional<std::int64_t> samples_per_epoch() const override;
   std::optional<BatchWait> waited() const override { return times().waited; }
   std::string name() const override;
 

@@ -21,7 +21,7 @@ struct LoaderTimes {
   BatchWait waited{};                  ///< by the caller, in all
   int workers_now = 0;                 ///< threads that make batches; 0: the caller makes them
   int last_worker = 0;                 ///< who made the last batch: a place in `workers`
-  std::vector<WorkerTimes> workers{};  ///< at least one
+  std::vector<WorkerTimes> workers{};  ///< as far as they made a batch; none before the first
   std::int64_t slowest_sample = -1;    ///< the index that took longest, -1 when samples are not made one by one
   double slowest_sample_seconds = 0;
 

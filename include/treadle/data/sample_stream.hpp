@@ -26,7 +26,8 @@ class SampleStream : public Stateful {
 struct StreamLoaderOptions {
   std::int64_t batch_size = 1;     ///< samples per batch of this rank; at least 1
   int prefetch = 4;                ///< batches read ahead by a thread; 0 reads in `next` itself
-  bool drop_last = false;          ///< leave out a last batch of a pass that is not full on every rank
+  bool drop_last = false;          ///< leave out a last batch of a pass that is not full on every rank; a rest of fewer samples
+                                   ///< than there are ranks is left out all the same
   std::uint64_t seed = 0;          ///< of the samples' randomness
   Transform transform{};           ///< applied to each sample; may be empty
   Collate collate{};               ///< empty: `treadle::collate` into reused memory
@@ -38,7 +39,8 @@ void validate(const StreamLoaderOptions& options);
 /// Batches of a stream, read ahead of the caller by one thread. Loop thread only. The ids of a batch are the positions of its
 /// samples in the common order, counted from the start of the run; a sample's randomness is Rng(s, position), where s is derived
 /// from the seed. `next` throws SampleError with that position when the stream or the transform fails, and then stands where it
-/// stood before the call.
+/// stood before the call. The destructor, `rewind` and loading or checking a state wait until a call of the stream's `next` under
+/// way returns.
 ///
 /// State: {"stream", "position", "end_follows", "seed"} behind the last batch that `next` returned, whatever was read ahead: the
 /// same on all ranks, and good for any number of them, since all read whole global batches. Throws ConfigError when `stream` is

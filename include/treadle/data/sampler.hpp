@@ -27,6 +27,8 @@ class Sampler : public Stateful {
   virtual void rewind() = 0;
   /// How many indices a whole pass of this rank has; nothing when it is infinite.
   virtual std::optional<std::int64_t> indices_per_pass() const = 0;
+  /// How many places of the common order are one epoch; nothing when that is the size of the data set, or no fixed number.
+  virtual std::optional<std::int64_t> samples_per_epoch() const { return std::nullopt; }
 };
 
 /// 0, 1, …, size - 1 on every rank, pass after pass. Throws ConfigError unless size is at least 1.

@@ -89,6 +89,7 @@ class RandomSubsetTrainingSampler final : public EpochSampler {
  public:
   RandomSubsetTrainingSampler(std::int64_t size, const RandomSubsetOptions& options, std::shared_ptr<Group> group);
   const std::vector<std::int64_t>& subset() const noexcept { return subset_; }
+  std::optional<std::int64_t> samples_per_epoch() const override { return static_cast<std::int64_t>(subset_.size()); }
 
  private:
   std::vector<std::int64_t> draw_epoch(at::Generator& generator) const override;
@@ -122,6 +123,7 @@ class WeightedTrainingSampler final : public EpochSampler {
  public:
   WeightedTrainingSampler(const std::vector<double>& weights, const WeightedSamplerOptions& options,
                           std::shared_ptr<Group> group);
+  std::optional<std::int64_t> samples_per_epoch() const override { return samples_per_epoch_; }
 
  private:
   std::vector<std::int64_t> draw_epoch(at::Generator& generator) const override;

@@ -34,8 +34,9 @@ class Image {
 };
 
 /// The channels a decoded picture shall have: those of the file (grey, RGB, or RGBA when it has transparency), or converted to a
-/// certain kind; `bgr` is `rgb` with blue first. Transparency is dropped, not blended, by all but the first;
-/// grey is 0.299 R + 0.587 G + 0.114 B.
+/// certain kind; `bgr` is `rgb` with blue first. Transparency is dropped, not blended, by all but the first. A JPEG of four inks
+/// (CMYK, YCCK) is RGB, by Pillow's formula. Grey is 0.299 R + 0.587 G + 0.114 B of the numbers in the file, whatever its chunks
+/// gAMA, sRGB and the like say about them; of a JPEG it is the luminance that stands there.
 enum class ColourMode { as_stored, grey, rgb, bgr };
 
 struct DecodeOptions {
@@ -62,7 +63,7 @@ struct ImageSize {
   bool operator==(const ImageSize&) const = default;
 };
 /// The size that `load_image` would give with default options, from the head of the file alone. Throws as it does, but finds no
-/// damage behind the head.
+/// damage behind the head, and not the orientation of a PNG whose chunk eXIf stands behind the pixels.
 ImageSize read_image_size(const std::filesystem::path& path);
 
 /// The picture as a PNG file. Throws FormatError when it has no pixels.
