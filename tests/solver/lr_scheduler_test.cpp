@@ -235,6 +235,14 @@ TEST(BuildLRScheduler, NamesTheFieldThatIsWrong) {
   EXPECT_EQ(refused_field([](auto& o) { o.name = "WarmupCosinusLR"; }), "WarmupCosinusLR");
 }
 
+TEST(BuildLRScheduler, ValidateLooksAtTheDecayOfTheScheduleThatHasOne) {
+  for (const std::int64_t length : {0, 21}) {
+    EXPECT_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = length}), ConfigError);
+    EXPECT_NO_THROW(validate({.max_iter = 20, .steps = {}, .warmup_iters = 0, .decay_iters = length}));
+  }
+  EXPECT_NO_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = 20}));
+}
+
 TEST(BuildLRScheduler, DropsStepsBehindTheEndWithAWarning) {
   Warnings warnings;
   ParamScheduler schedule = build_param_scheduler({.max_iter = 20, .steps = {10, 20, 30}, .warmup_iters = 0});
