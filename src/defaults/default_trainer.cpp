@@ -95,8 +95,7 @@ void DefaultTrainer::require_within_run(std::int64_t completed) const {
   if (completed < config_.get_int("SOLVER.MAX_ITER")) return;
   // Unsigned, since a damaged state can hold the largest number there is.
   const std::uint64_t next = static_cast<std::uint64_t>(completed) + 1;
-  config_.fail("SOLVER.MAX_ITER",
-               "the run to be resumed has come further: it would go on at iteration " + std::to_string(next));
+  config_.fail("SOLVER.MAX_ITER", "the run to be resumed has come further: it would go on at iteration " + std::to_string(next));
 }
 
 Dict DefaultTrainer::train() {

@@ -117,9 +117,9 @@ void LRScheduler::load_state_dict(const Dict& state) {
   std::vector<double> saved_lrs;
   for (const Value& lr : saved) saved_lrs.push_back(lr.as_double());
   if (saved_lrs != base_lrs_) {
-    log_warning(fmt::format(
-        "the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
-        fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
+    log_warning(
+        fmt::format("the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
+                    fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
   }
   tell_base_lrs();
   go_to(state.at("last_epoch").as_int());

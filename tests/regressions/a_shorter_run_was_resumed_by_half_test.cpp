@@ -1,5 +1,5 @@
-// A run that was to be resumed with a smaller SOLVER.MAX_ITER had the saved weights already when its schedule was asked for a rate
-// behind its end and threw: what the user read was about progress 2 of a multi-step schedule.
+// A run that was to be resumed with a smaller SOLVER.MAX_ITER had the saved weights already when its schedule was asked for a
+// rate behind its end and threw: what the user read was about progress 2 of a multi-step schedule.
 #include <tests/defaults/tiny_run.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/base/log.hpp>
@@ -24,7 +24,8 @@ TEST(Regressions, ARunThatHasComeFurtherIsRefusedWhole) {
   for (const char* schedule : {"WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"}) {
     const TemporaryFolder output;
     const auto config = [&](const char* max_iter) {
-      return run.config(output / ".", {"SOLVER.LR_SCHEDULER_NAME", schedule, "SOLVER.MAX_ITER", max_iter, "TEST.EVAL_PERIOD", "0"});
+      return run.config(output / ".",
+                        {"SOLVER.LR_SCHEDULER_NAME", schedule, "SOLVER.MAX_ITER", max_iter, "TEST.EVAL_PERIOD", "0"});
     };
     DefaultTrainer(config("12"), nullptr).train();
     DefaultTrainer shorter(config("6"), nullptr);

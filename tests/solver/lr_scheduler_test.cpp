@@ -173,8 +173,8 @@ TEST(LRMultiplier, RefusesTheStateOfALongerRunAndChangesNothing) {
   Sgd longer = two_groups();
   LRMultiplier saved(longer, ConstantParamScheduler(1), {.max_iter = 40});
   while (saved.last_iter() < 21) saved.step();
-  const std::vector<ParamScheduler> with_an_end = {MultiStepParamScheduler({1, 0.5}, 20, {{10}}), StepParamScheduler(20, {1, 0.5}),
-                                                   ConstantParamScheduler(1),
+  const std::vector<ParamScheduler> with_an_end = {MultiStepParamScheduler({1, 0.5}, 20, {{10}}),
+                                                   StepParamScheduler(20, {1, 0.5}), ConstantParamScheduler(1),
                                                    [](double progress) { return progress > 1 ? kNaN : 1; }};
   for (const ParamScheduler& schedule : with_an_end) {
     Sgd sgd = two_groups(0.3, 0.4);
@@ -237,7 +237,8 @@ TEST(BuildLRScheduler, NamesTheFieldThatIsWrong) {
 
 TEST(BuildLRScheduler, ValidateLooksAtTheDecayOfTheScheduleThatHasOne) {
   for (const std::int64_t length : {0, 21}) {
-    EXPECT_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = length}), ConfigError);
+    EXPECT_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = length}),
+                 ConfigError);
     EXPECT_NO_THROW(validate({.max_iter = 20, .steps = {}, .warmup_iters = 0, .decay_iters = length}));
   }
   EXPECT_NO_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = 20}));

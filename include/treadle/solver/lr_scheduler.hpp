@@ -26,8 +26,9 @@ enum class ResumeSettings {
 /// A new scheduler has made its first step: the rates of iteration 0 are set. `step()` after iteration k sets those of k + 1.
 /// The optimizer is borrowed. A group that is added to it later joins at the next step, with the rate that it has then as its
 /// base rate. A schedule that gives a rate that is negative or not finite is an Error that names the iteration and the group; no
-/// rate is set then, and the iteration stays. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says), the keys of
-/// Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the optimizer.
+/// rate is set then, and the iteration stays. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever
+/// the name says), the keys of Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the
+/// rates in the optimizer.
 class LRScheduler : public Stateful {
  public:
   /// Goes on to the next iteration and sets its rates.
