@@ -378,8 +378,10 @@ void validate(const ConnectOptions& options) {
   require(!options.name.empty(), "name", "not empty");
 }
 
-std::shared_ptr<Group> connect_group(const ConnectOptions& options) {
-  validate(options);
+std::shared_ptr<Group> connect_group(const ConnectOptions& given) {
+  validate(given);
+  ConnectOptions options = given;
+  for (auto* limit : {&options.timeout, &options.rebuild_wait}) *limit = std::min(*limit, kLongestTimeout);
   if (options.world_size == 1) return make_single_process_group();
   ignore_broken_pipes();
   std::shared_ptr<Store> store;

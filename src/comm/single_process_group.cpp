@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 
@@ -35,17 +36,17 @@ class SingleProcessGroup final : public Group {
   void synchronize() override { require_sound("synchronize"); }
   List all_gather(const Value& value) override {
     require_sound("all_gather");
-    return List{value};
+    return List{deep_clone(value)};
   }
   List gather(const Value& value, int destination) override {
     require_sound("gather");
     require_rank(destination, "gather");
-    return List{value};
+    return List{deep_clone(value)};
   }
   Value broadcast(const Value& value, int source) override {
     require_sound("broadcast");
     require_rank(source, "broadcast");
-    return value;
+    return deep_clone(value);
   }
   std::uint64_t shared_random_seed() override {
     require_sound("shared_random_seed");
@@ -58,7 +59,7 @@ class SingleProcessGroup final : public Group {
     for (const auto& [name, value] : numbers) {
       if (value.is(Value::Type::tensor)) {
         const at::Tensor& tensor = value.as_tensor();
-        result.set(name, tensor.to(reduced_dtype(tensor.scalar_type(), average)));
+        result.set(name, tensor.detach().to(reduced_dtype(tensor.scalar_type(), average), /*non_blocking=*/false, /*copy=*/true));
       } else {
         result.set(name, value.as_double());
       }
@@ -85,7 +86,13 @@ class SingleProcessGroup final : public Group {
     if (ranks != std::vector{0}) throw CommError("a process alone has no subgroup but {0}", 0, "make_subgroup");
     return make_single_process_group();
   }
-  std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>&, const GradientOptions&) override {
+  std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>& parameters,
+                                                         const GradientOptions& options) override {
+    require_sound("make_gradient_reducer");
+    validate(options);
+    const auto needs_one = [](const NamedTensor& parameter) { return parameter.tensor.requires_grad(); };
+    if (std::none_of(parameters.begin(), parameters.end(), needs_one))
+      throw CommError("no parameter needs a gradient", 0, "make_gradient_reducer");
     return nullptr;
   }
 

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -51,7 +52,8 @@ int knock(const addrinfo& address, Milliseconds limit) {
     pollfd wait{file, POLLOUT, 0};
     socklen_t size = sizeof problem;
     problem = ETIMEDOUT;
-    if (::poll(&wait, 1, static_cast<int>(limit.count())) == 1) ::getsockopt(file, SOL_SOCKET, SO_ERROR, &problem, &size);
+    const auto count = std::min<Milliseconds::rep>(limit.count(), std::numeric_limits<int>::max());
+    if (::poll(&wait, 1, static_cast<int>(count)) == 1) ::getsockopt(file, SOL_SOCKET, SO_ERROR, &problem, &size);
   }
   ::close(file);
   return problem;

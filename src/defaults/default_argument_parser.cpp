@@ -36,7 +36,7 @@ void add_launch_arguments(CLI::App& command, DefaultArguments& arguments) {
       ->type_name("URL")
       ->capture_default_str();
   number("--max-restarts", arguments.max_restarts, 0, "after a failure all start again from the newest checkpoint, so often");
-  command.add_option("--dist-timeout", arguments.dist_timeout, "seconds that anything among processes may take")
+  command.add_option("--dist-timeout", arguments.dist_timeout, "seconds that a process waits for another at a time")
       ->type_name("S")
       ->check(CLI::Range(0.001, 1e7).description(""))
       ->default_str("1800");

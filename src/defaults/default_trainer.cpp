@@ -91,13 +91,16 @@ void DefaultTrainer::after_train() {
   TrainerBase::after_train();
 }
 
+void DefaultTrainer::require_within_run(std::int64_t completed) const {
+  if (completed < config_.get_int("SOLVER.MAX_ITER")) return;
+  // Unsigned, since a damaged state can hold the largest number there is.
+  const std::uint64_t next = static_cast<std::uint64_t>(completed) + 1;
+  config_.fail("SOLVER.MAX_ITER", "the run to be resumed has come further: it would go on at iteration " + std::to_string(next));
+}
+
 Dict DefaultTrainer::train() {
-  const std::int64_t max_iter = config_.get_int("SOLVER.MAX_ITER");
-  if (start_iter() > max_iter) {
-    config_.fail("SOLVER.MAX_ITER",
-                 "the run to be resumed has come further: it would go on at iteration " + std::to_string(start_iter()));
-  }
-  train(start_iter(), max_iter);
+  require_within_run(start_iter() - 1);
+  train(start_iter(), config_.get_int("SOLVER.MAX_ITER"));
   if (outcome() == Outcome::completed && group().is_main_process()) verify_results(expected_, last_results_);
   return last_results_;
 }
@@ -116,6 +119,8 @@ Dict DefaultTrainer::state_dict() const {
 }
 
 void DefaultTrainer::check_state_dict(const Dict& state) const {
+  // First: schedules that have no rates behind the end of their run could only say that.
+  require_within_run(ValueView(state)["iteration"].as_int());
   TrainerBase::check_state_dict(state);
   inner_->check_state_dict(ValueView(state)["_trainer"].as_dict());
 }

@@ -98,8 +98,8 @@ void EventStorage::check_state_dict(const Dict& state) const {
     scalar["smoothing_hint"].as_bool();
     any.check_state_dict(scalar["history"].as_dict());
   }
-  for (std::size_t i = 0; i < view["images"].size(); ++i) check_image(view["images"].item(i));
-  for (std::size_t i = 0; i < view["histograms"].size(); ++i) check_histogram(view["histograms"].item(i));
+  for (std::size_t i = 0; i < view["images"].as_list().size(); ++i) check_image(view["images"].item(i));
+  for (std::size_t i = 0; i < view["histograms"].as_list().size(); ++i) check_histogram(view["histograms"].item(i));
 }
 
 void EventStorage::load_state_dict(const Dict& state) {

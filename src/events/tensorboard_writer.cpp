@@ -36,13 +36,14 @@ fs::path new_file(const fs::path& folder, double now) {
   fs::create_directories(folder, error);
   if (error) throw IoError("make the folder", folder, error.value());
   auto number = static_cast<std::int64_t>(now);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
     std::int64_t other = 0;
     if (!name.starts_with(kPrefix)) continue;
     std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), other);
     number = std::max(number, other + 1);
   }
+  if (error) throw IoError("list the folder", folder, error.value());
   return folder / fmt::format("{}{:010}.{}.{}", kPrefix, number, host_name(), getpid());
 }
 

@@ -5,6 +5,7 @@
 #include <launch/process_tree.hpp>
 #include <launch/supervisor.hpp>
 #include <treadle/base/log.hpp>
+#include <treadle/comm/process_group.hpp>
 #include <treadle/launch/launch.hpp>
 #include <treadle/launch/started_rank.hpp>
 
@@ -12,6 +13,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 #include <vector>
@@ -230,8 +232,10 @@ void validate(const LaunchOptions& options) {
   }
 }
 
-int launch(const RankMain& main, const LaunchOptions& options) {
-  validate(options);
+int launch(const RankMain& main, const LaunchOptions& given) {
+  validate(given);
+  LaunchOptions options = given;
+  for (auto* limit : {&options.timeout, &options.grace_time}) *limit = std::min(*limit, kLongestTimeout);
   const auto started = started_rank();
   if (started && started->world_size > 1) {
     check_started(*started, options);

@@ -44,6 +44,11 @@ torch::jit::Module load_script(const std::filesystem::path& file) {
     throw FormatError(fmt::format("this is no TorchScript file, as torch.jit.script(module).save(file) writes it: {}",
                                   text.substr(0, text.find(". This is an internal"))),
                       file);
+  } catch (const std::exception& error) {
+    // Of a program that this LibTorch does not understand; behind the first line comes the place in the source.
+    std::string text = error.what();
+    text.erase(0, text.find_first_not_of('\n'));
+    throw FormatError(fmt::format("this script cannot be read: {}", text.substr(0, text.find('\n'))), file);
   }
 }
 
@@ -116,7 +121,13 @@ LossDict ScriptedModel::losses(const Batch& batch) {
   if (!value.isTensor())
     throw FormatError("for this loss \"forward\" must return a tensor; let a method of the script compute the losses instead");
   const at::Tensor& output = value.toTensor();
-  return {{"loss", options_.loss == Loss::mse ? at::mse_loss(output, target) : at::cross_entropy_loss(output, target)}};
+  if (options_.loss == Loss::cross_entropy) return {{"loss", at::cross_entropy_loss(output, target)}};
+  // LibTorch would stretch [N, 1] and [N] to [N, N], and compare every sample with every other.
+  if (output.sizes() != target.sizes()) {
+    throw FormatError(fmt::format("for this loss \"forward\" must return a tensor of the shape of the field \"{}\", {}; found {}",
+                                  options_.target, describe(target), describe(output)));
+  }
+  return {{"loss", at::mse_loss(output, target)}};
 }
 
 List ScriptedModel::predict(const Batch& batch) {

@@ -5,11 +5,13 @@
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/var_mean.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
+#include <tuple>
 #include <vector>
 
 namespace treadle {
@@ -42,8 +44,15 @@ struct Statistics {
   double count = 0;
 };
 
+/// Variance and mean per channel; zeros of an empty batch, which counts for nothing, but whose NaN would count on every rank.
+std::tuple<at::Tensor, at::Tensor> own_statistics(const at::Tensor& input) {
+  if (input.numel() > 0) return at::var_mean(input, reduced_dimensions(input), /*unbiased=*/false);
+  const at::Tensor none = at::zeros({input.size(1)}, input.options());
+  return {none, none};
+}
+
 Statistics statistics_of(Group& group, const at::Tensor& input) {
-  const auto [variance, mean] = at::var_mean(input.to(at::kDouble), reduced_dimensions(input), /*unbiased=*/false);
+  const auto [variance, mean] = own_statistics(input.to(at::kDouble));
   const double own_count = static_cast<double>(input.numel()) / static_cast<double>(input.size(1));
   const std::vector<at::Tensor> rows = gather(group, at::stack({mean, variance, at::full_like(mean, own_count)}));
   Statistics all{at::zeros_like(mean), at::zeros_like(mean), 0};

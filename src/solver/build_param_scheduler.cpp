@@ -43,8 +43,6 @@ ParamScheduler step_with_fixed_gamma(const LRSchedulerOptions& options) {
 }
 
 ParamScheduler stable_decay(const LRSchedulerOptions& options) {
-  require(options.decay_iters > 0 && options.decay_iters <= options.max_iter, "decay_iters", "in (0, max_iter]",
-          options.decay_iters);
   double length = static_cast<double>(options.decay_iters) / static_cast<double>(options.max_iter);
   return StableDecayParamScheduler(length, options.base_lr_end / options.base_lr, options.decay_shape);
 }
@@ -72,6 +70,8 @@ void validate(const LRSchedulerOptions& options) {
   require(!ends || options.base_lr > 0, "base_lr", "above 0 for a schedule that ends at base_lr_end", options.base_lr);
   require(!ends || (options.base_lr_end >= 0 && options.base_lr_end <= options.base_lr), "base_lr_end", "in [0, base_lr]",
           options.base_lr_end);
+  require(options.name != "WarmupStableDecayLR" || (options.decay_iters > 0 && options.decay_iters <= options.max_iter),
+          "decay_iters", "in (0, max_iter]", options.decay_iters);
 }
 
 Registry<ParamSchedulerFactory>& param_schedulers() {

@@ -11,6 +11,7 @@
 #include <torch/optim/optimizer.h>
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,14 @@ void require(bool legal, const char* field, const char* range, double found) {
     throw ConfigError(fmt::format("GradScalerOptions.{} must be {}; it is {}", field, range, found),
                       std::string("GradScalerOptions.") + field);
   }
+}
+
+constexpr const char* kScaleRange = "above 0 and within the range of float32";
+
+/// A scale that becomes 0 or infinite as a float would stay so.
+bool is_scale(double scale) {
+  return scale >= static_cast<double>(std::numeric_limits<float>::denorm_min()) &&
+         scale <= static_cast<double>(std::numeric_limits<float>::max());
 }
 
 /// Unscales in place; true when a gradient was infinite or NaN.
@@ -52,7 +61,7 @@ bool unscale_gradients(torch::optim::Optimizer& optimizer, float scale) {
 }  // namespace
 
 void validate(const GradScalerOptions& options) {
-  require(options.init_scale > 0 && std::isfinite(options.init_scale), "init_scale", "finite and above 0", options.init_scale);
+  require(is_scale(options.init_scale), "init_scale", kScaleRange, options.init_scale);
   require(options.growth_factor > 1 && std::isfinite(options.growth_factor), "growth_factor", "finite and above 1",
           options.growth_factor);
   require(options.backoff_factor > 0 && options.backoff_factor < 1, "backoff_factor", "in (0, 1)", options.backoff_factor);
@@ -61,11 +70,13 @@ void validate(const GradScalerOptions& options) {
 
 GradScaler::GradScaler(const GradScalerOptions& options)
     : enabled_(options.enabled),
-      scale_(static_cast<float>(options.init_scale)),
+      scale_(1),
       growth_factor_(options.growth_factor),
       backoff_factor_(options.backoff_factor),
       growth_interval_(options.growth_interval) {
-  if (enabled_) validate(options);
+  if (!enabled_) return;
+  validate(options);
+  scale_ = static_cast<float>(options.init_scale);
 }
 
 at::Tensor GradScaler::scale(const at::Tensor& loss) {
@@ -109,7 +120,7 @@ bool GradScaler::step(torch::optim::Optimizer& optimizer) {
 void GradScaler::update(std::optional<double> new_scale) {
   if (!enabled_) return;
   if (new_scale) {
-    require(*new_scale > 0 && std::isfinite(*new_scale), "init_scale", "finite and above 0", *new_scale);
+    require(is_scale(*new_scale), "init_scale", kScaleRange, *new_scale);
     scale_ = static_cast<float>(*new_scale);
     progress_.clear();
     return;
@@ -145,7 +156,7 @@ void GradScaler::check_state_dict(const Dict& state) const {
   auto number = [&](const char* key, auto legal, const char* range) {
     if (!legal(view[key].as_double())) view[key].fail(fmt::format("must be {}", range));
   };
-  number("scale", [](double v) { return v > 0 && std::isfinite(v); }, "finite and above 0");
+  number("scale", is_scale, kScaleRange);
   number("growth_factor", [](double v) { return v > 1 && std::isfinite(v); }, "finite and above 1");
   number("backoff_factor", [](double v) { return v > 0 && v < 1; }, "in (0, 1)");
   if (view["growth_interval"].as_int() <= 0) view["growth_interval"].fail("must be above 0");

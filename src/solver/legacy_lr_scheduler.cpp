@@ -42,11 +42,11 @@ WarmupMultiStepLR::WarmupMultiStepLR(torch::optim::Optimizer& optimizer, std::ve
   step();
 }
 
-void WarmupMultiStepLR::compute_lrs(std::vector<double>& lrs) const {
-  double factor = legacy_warmup_factor(warmup_.warmup_method, last_iter(), warmup_.warmup_iters, warmup_.warmup_factor);
-  auto passed = std::upper_bound(milestones_.begin(), milestones_.end(), last_iter()) - milestones_.begin();
+void WarmupMultiStepLR::compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const {
+  double factor = legacy_warmup_factor(warmup_.warmup_method, iter, warmup_.warmup_iters, warmup_.warmup_factor);
+  auto passed = std::upper_bound(milestones_.begin(), milestones_.end(), iter) - milestones_.begin();
   double decay = std::pow(gamma_, static_cast<double>(passed));
-  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs()[i] * factor * decay;
+  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs[i] * factor * decay;
 }
 
 WarmupCosineLR::WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t max_iters, const LegacyWarmupOptions& warmup)
@@ -59,10 +59,10 @@ WarmupCosineLR::WarmupCosineLR(torch::optim::Optimizer& optimizer, std::int64_t 
   step();
 }
 
-void WarmupCosineLR::compute_lrs(std::vector<double>& lrs) const {
-  double factor = legacy_warmup_factor(warmup_.warmup_method, last_iter(), warmup_.warmup_iters, warmup_.warmup_factor);
-  double wave = 1.0 + std::cos(std::numbers::pi * static_cast<double>(last_iter()) / static_cast<double>(max_iters_));
-  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs()[i] * factor * 0.5 * wave;
+void WarmupCosineLR::compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const {
+  double factor = legacy_warmup_factor(warmup_.warmup_method, iter, warmup_.warmup_iters, warmup_.warmup_factor);
+  double wave = 1.0 + std::cos(std::numbers::pi * static_cast<double>(iter) / static_cast<double>(max_iters_));
+  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs[i] * factor * 0.5 * wave;
 }
 
 }  // namespace treadle

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <utility>
 
 namespace treadle {
@@ -40,33 +41,44 @@ void LRScheduler::tell_base_lrs() {
   for (std::size_t i = 0; holder && i < base_lrs_.size(); ++i) holder->group_info(i).initial_lr = base_lrs_[i];
 }
 
-void LRScheduler::step() {
-  ++last_iter_;
-  apply();
+std::vector<double> LRScheduler::base_lrs_to_load(const List& saved) const {
+  std::vector<double> lrs;
+  for (const Value& lr : saved) lrs.push_back(lr.as_double());
+  // A group added since may have the rate of a loaded optimizer by now, which is no base rate: there the saved one counts too.
+  if (resume_ == ResumeSettings::current) std::copy_n(base_lrs_.begin(), std::min(base_lrs_.size(), lrs.size()), lrs.begin());
+  return lrs;
 }
 
-void LRScheduler::apply() {
+void LRScheduler::compute_legal_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const {
+  compute_lrs(iter, base_lrs, lrs);
+  for (std::size_t i = 0; i < base_lrs.size(); ++i) {
+    const double lr = lrs.at(i);
+    if (lr >= 0 && std::isfinite(lr)) continue;
+    throw Error(fmt::format(
+        "the schedule gives parameter group {} the learning rate {} at iteration {}; a rate must be finite and not negative", i,
+        lr, iter));
+  }
+}
+
+void LRScheduler::step() { go_to(last_iter_ + 1); }
+void LRScheduler::apply() { go_to(last_iter_); }
+
+void LRScheduler::go_to(std::int64_t iter) {
   auto& groups = optimizer_.param_groups();
   if (base_lrs_.size() != groups.size()) {
     base_lrs_ = all_base_lrs();
     tell_base_lrs();
   }
   next_lrs_.resize(groups.size());
-  compute_lrs(next_lrs_);
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    const double lr = next_lrs_.at(i);
-    if (lr >= 0 && std::isfinite(lr)) continue;
-    throw Error(fmt::format(
-        "the schedule gives parameter group {} the learning rate {} at iteration {}; a rate must be finite and not negative", i,
-        lr, last_iter_));
-  }
+  compute_legal_lrs(iter, base_lrs_, next_lrs_);
+  last_iter_ = iter;
   for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(next_lrs_[i]);
   std::swap(last_lrs_, next_lrs_);
 }
 
 std::vector<double> LRScheduler::get_lr() const {
   std::vector<double> lrs(base_lrs_.size());
-  compute_lrs(lrs);
+  compute_lrs(last_iter_, base_lrs_, lrs);
   return lrs;
 }
 
@@ -88,28 +100,29 @@ void LRScheduler::check_state_dict(const Dict& state) const {
     if (!(lr >= 0) || std::isinf(lr))
       rates.item(i).fail(fmt::format("a learning rate must be finite and not negative, not {}", lr));
   }
-  if (view["last_epoch"].as_int() < 0) view["last_epoch"].fail("must not be negative");
+  const ValueView iteration = view["last_epoch"];
+  if (iteration.as_int() < 0) iteration.fail("must not be negative");
+  std::vector<double> lrs(groups);
+  try {
+    compute_legal_lrs(iteration.as_int(), base_lrs_to_load(saved), lrs);
+  } catch (const std::exception& error) {
+    iteration.fail(fmt::format("there are no learning rates for iteration {}: {}", iteration.as_int(), error.what()));
+  }
 }
 
 void LRScheduler::load_state_dict(const Dict& state) {
   check_state_dict(state);
-  last_iter_ = state.at("last_epoch").as_int();
   const List& saved = state.at("base_lrs").as_list();
+  base_lrs_ = base_lrs_to_load(saved);
   std::vector<double> saved_lrs;
   for (const Value& lr : saved) saved_lrs.push_back(lr.as_double());
-  // A group added since may have the rate of a loaded optimizer by now, which is no base rate.
-  for (std::size_t i = base_lrs_.size(); i < saved_lrs.size(); ++i) base_lrs_.push_back(saved_lrs[i]);
   if (saved_lrs != base_lrs_) {
-    if (resume_ == ResumeSettings::saved) {
-      base_lrs_ = saved_lrs;
-    } else {
-      log_warning(fmt::format(
-          "the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
-          fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
-    }
+    log_warning(
+        fmt::format("the base learning rate differs from the one in the state that is resumed: using {} instead of the saved {}",
+                    fmt::join(base_lrs_, ", "), fmt::join(saved_lrs, ", ")));
   }
   tell_base_lrs();
-  apply();
+  go_to(state.at("last_epoch").as_int());
 }
 
 LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler multiplier, const LRMultiplierOptions& options)
@@ -124,18 +137,18 @@ LRMultiplier::LRMultiplier(torch::optim::Optimizer& optimizer, ParamScheduler mu
   step();
 }
 
-void LRMultiplier::compute_lrs(std::vector<double>& lrs) const {
-  const double progress = static_cast<double>(last_iter()) / static_cast<double>(max_iter_);
+void LRMultiplier::compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const {
+  const double progress = static_cast<double>(iter) / static_cast<double>(max_iter_);
   double multiplier = 0;
   try {
     multiplier = multiplier_(progress);
   } catch (const Error&) {
     // A schedule that ends a little before 1 is no reason to lose the end of the run.
-    if (last_iter() > max_iter_ || progress + kProgressEpsilon < 1) throw;
+    if (iter > max_iter_ || progress + kProgressEpsilon < 1) throw;
     const double before = static_cast<double>(max_iter_ - 1) / static_cast<double>(max_iter_);
     multiplier = multiplier_(std::min(before, 1 - 2 * kProgressEpsilon));
   }
-  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs()[i] * multiplier;
+  for (std::size_t i = 0; i < lrs.size(); ++i) lrs[i] = base_lrs[i] * multiplier;
 }
 
 std::unique_ptr<LRScheduler> build_lr_scheduler(const LRSchedulerOptions& options, torch::optim::Optimizer& optimizer) {

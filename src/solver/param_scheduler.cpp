@@ -174,7 +174,7 @@ CompositeParamScheduler::CompositeParamScheduler(std::vector<Part> parts) : part
     sum_but_last = sum;
     sum += part.length;
   }
-  if (std::abs(sum - 1.0) >= 1e-3) throw_bad_argument("lengths", fmt::format("must sum to 1; the sum is {}", sum));
+  if (!(std::abs(sum - 1.0) < 1e-3)) throw_bad_argument("lengths", fmt::format("must sum to 1; the sum is {}", sum));
   if (sum != 1.0) parts_.back().length = 1.0 - sum_but_last;
 }
 
@@ -206,12 +206,23 @@ WarmupMethod warmup_method_from_string(std::string_view text) {
 
 namespace {
 
+/// Where a warm-up of that length leads to.
+double value_at(const ParamScheduler& scheduler, double length) {
+  try {
+    return scheduler(length);
+  } catch (const ConfigError&) {
+    throw;
+  } catch (const Error& error) {
+    throw_bad_argument("WarmupOptions.length", fmt::format("is {}, where the schedule has no value: {}", length, error.what()));
+  }
+}
+
 CompositeParamScheduler with_warmup(const ParamScheduler& scheduler, const WarmupOptions& options) {
   if (!scheduler) throw_bad_argument("scheduler", "must not be empty");
   finite("WarmupOptions.factor", options.factor);
   if (!(options.length >= 0 && std::isfinite(options.length)))
     throw_bad_argument("WarmupOptions.length", fmt::format("must be finite and at least 0; it is {}", options.length));
-  double end_value = options.rescale_interval ? scheduler(0.0) : scheduler(options.length);
+  double end_value = options.rescale_interval ? scheduler(0.0) : value_at(scheduler, options.length);
   double start_value = options.factor * scheduler(0.0);
   ParamScheduler warmup = LinearParamScheduler(start_value, end_value);
   if (options.method == WarmupMethod::constant) warmup = ConstantParamScheduler(start_value);

@@ -330,6 +330,22 @@ TEST(ProcessGroup, SigpipeIsIgnoredUnlessTheProgramHandlesIt) {
   for (const RankResult& result : run_processes(2, body)) EXPECT_EQ(result.status, 0) << result.said;
 }
 
+TEST(ProcessGroup, ALimitMayBeTheLongestThereIs) {
+  for (const bool tcp : {false, true}) {
+    const auto body = [](const ConnectOptions& options) -> std::string {
+      ConnectOptions patient = options;
+      patient.timeout = patient.rebuild_wait = std::chrono::milliseconds::max();
+      const auto group = connect_group(patient);
+      EXPECT_EQ(group->all_gather(at::ones({5000})).size(), 2U);
+      group->mark_broken("to begin anew");
+      group->rebuild();
+      EXPECT_EQ(group->all_gather(at::ones({5000})).size(), 2U);
+      return "";
+    };
+    for (const RankResult& result : run_processes(2, body, {.tcp = tcp})) EXPECT_EQ(result.status, 0) << result.said;
+  }
+}
+
 TEST(ProcessGroup, OptionsAreChecked) {
   const ConnectOptions good{.rank = 1, .world_size = 2, .local_rank = 1, .local_size = 2, .port = 5};
   EXPECT_NO_THROW(validate(good));

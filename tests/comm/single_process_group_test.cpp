@@ -33,6 +33,34 @@ TEST(SingleProcessGroup, CollectivesAreIdentities) {
   EXPECT_THROW(group->broadcast(value, 1), CommError);
 }
 
+// A program that writes into what it got must not change what it gave only where it is launched alone.
+TEST(SingleProcessGroup, ResultsShareNothingAndNeedNoGradient) {
+  const auto group = make_single_process_group();
+  const at::Tensor own = at::ones({2}).requires_grad_();
+  const Value value = Dict{{"a", own}};
+  const at::Tensor one = at::ones({}).requires_grad_();
+  const std::vector<std::pair<at::Tensor, at::Tensor>> pairs = {
+      {own, group->all_gather(value)[0].as_dict().at("a").as_tensor()},
+      {own, group->gather(value)[0].as_dict().at("a").as_tensor()},
+      {own, group->broadcast(value).as_dict().at("a").as_tensor()},
+      {one, group->reduce_dict({{"a", one}}).at("a").as_tensor()},
+  };
+  for (const auto& [given, got] : pairs) {
+    EXPECT_FALSE(got.requires_grad());
+    EXPECT_TRUE(got.equal(given.detach()));
+    got.fill_(7);
+    EXPECT_TRUE(given.detach().eq(1).all().item<bool>());
+  }
+}
+
+TEST(SingleProcessGroup, RefusesTheReducerThatSeveralRanksWouldRefuse) {
+  const auto group = make_single_process_group();
+  const std::vector<NamedTensor> trained = {{"frozen", at::ones({1})}, {"weight", at::ones({1}).requires_grad_()}};
+  EXPECT_EQ(group->make_gradient_reducer(trained, {}), nullptr);
+  EXPECT_THROW(group->make_gradient_reducer(trained, {.bucket_cap_mb = 0}), ConfigError);
+  EXPECT_THROW(group->make_gradient_reducer({trained[0]}, {}), CommError);
+}
+
 // A program must not get other types when it is launched with more processes.
 TEST(SingleProcessGroup, ReducesToTheTypesOfManyProcesses) {
   const auto group = make_single_process_group();

@@ -4,6 +4,7 @@
 #include <treadle/models/sync_batch_norm.hpp>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/allclose.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
@@ -48,6 +49,36 @@ TEST(SyncBatchNorm, IsBatchNormOfTheWholeBatch) {
   torch::nn::BatchNorm2d plain(4);
   EXPECT_TRUE(single(numbers({3, 4, 2, 2}, 0)).equal(plain(numbers({3, 4, 2, 2}, 0))));
   EXPECT_THROW(SyncBatchNorm(torch::nn::BatchNorm2dOptions(4), nullptr), Error);
+}
+
+// The numbers of one rank are those of a batch norm alone, since the other rank brings none.
+TEST(SyncBatchNorm, AnEmptyBatchOfOneRankCountsForNothing) {
+  expect_ranks(2, [](Group& group) {
+    for (const bool tracks : {true, false}) {
+      const auto options = torch::nn::BatchNorm2dOptions(4).momentum(0.3).track_running_stats(tracks);
+      SyncBatchNorm sync(options, borrow(group));
+      torch::nn::BatchNorm2d alone(options);
+      fill(*sync, 2);
+      fill(*alone, 2);
+      const at::Tensor all = numbers({3, 4, 5, 2}, 1) * 3 + 1;
+      const std::int64_t own = group.is_main_process() ? 3 : 0;
+      at::Tensor x = all.slice(0, 0, own).clone().requires_grad_(), x_all = all.clone().requires_grad_();
+      const at::Tensor y = sync(x), y_all = alone(x_all);
+      (y * y).sum().backward();
+      (y_all * y_all).sum().backward();
+      EXPECT_EQ(y.sizes(), x.sizes());
+      EXPECT_TRUE(at::allclose(y, y_all.slice(0, 0, own), 1e-5, 1e-5));
+      EXPECT_TRUE(at::allclose(x.grad(), x_all.grad().slice(0, 0, own), 1e-5, 1e-5));
+      EXPECT_FALSE(sync->weight.grad().isnan().any().item<bool>());
+      if (tracks) {
+        EXPECT_TRUE(at::allclose(sync->running_mean, alone->running_mean, 1e-5, 1e-6));
+        EXPECT_TRUE(at::allclose(sync->running_var, alone->running_var, 1e-5, 1e-6));
+        continue;
+      }
+      sync->eval();
+      EXPECT_TRUE(at::allclose(sync(x), y, 1e-5, 1e-5));
+    }
+  });
 }
 
 }  // namespace

@@ -300,6 +300,11 @@ TEST(EventStorage, ABadStateChangesNothing) {
     EXPECT_THROW(storage.check_state_dict(bad), FormatError) << entry.key.to_string();
   }
   for (const char* list : {"images", "histograms"}) {
+    for (const Value& no_list : {Value(Tuple()), Value(Dict()), Value(Tuple{good.at(list).as_list()[0]})}) {
+      Dict bad = good;
+      bad.set(list, no_list);
+      EXPECT_THROW(storage.check_state_dict(bad), FormatError) << list << " " << describe(no_list);
+    }
     for (const Dict::Entry& entry : good.at(list).as_list()[0].as_dict()) {
       Dict bad = good;
       bad.at(list).as_list()[0].as_dict().set(entry.key, nullptr);

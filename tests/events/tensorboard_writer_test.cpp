@@ -6,8 +6,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <bit>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -200,6 +202,29 @@ at::Tensor decoded(const std::string& hex) {
   std::string bytes;
   for (std::size_t i = 0; i < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return decode_image(bytes).pixels();
+}
+
+TEST(TensorBoardWriter, AFolderThatCannotBeListedIsAnIoError) {
+  const ScratchFolder folder;
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  // Permissions do not stop root; that no file can be opened does.
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  int number = 0;
+  std::string problem = "nothing was thrown";
+  try {
+    TensorBoardWriter({.folder = folder.path()});
+  } catch (const IoError& error) {
+    number = error.error_number();
+    problem = error.what();
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(number, EMFILE) << problem;
+  EXPECT_NE(problem.find("list the folder"), std::string::npos) << problem;
 }
 
 TEST(TensorBoardWriter, TakesImagesAndHistogramsFromTheStorage) {

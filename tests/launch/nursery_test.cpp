@@ -184,18 +184,25 @@ class Fifo {
 };
 
 // Rank 1 is busy for far longer than it takes to kill it.
-TEST(Launch, RanksGetTheGraceTimeToEnd) {
+void expect_time_to_end(std::vector<std::string> options) {
   const Program program;
   const Fifo there(program.folder / "there"), back(program.folder / "back");
   constexpr int kTimes = 5000;
-  RunningProcess process(
-      Program::words({"--processes", "2", "polite", program.file, there.path(), back.path(), std::to_string(kTimes)}),
-      program.environment());
+  for (const std::string& word : {std::string("polite"), program.file, there.path(), back.path(), std::to_string(kTimes)})
+    options.push_back(word);
+  RunningProcess process(Program::words(options), program.environment());
   process.wait_for("rank 1 tidies up");
   for (int i = 0; i < kTimes; ++i) ASSERT_TRUE(there.put() && back.take()) << i;
   EXPECT_EQ(process.finish().status, 1);
   EXPECT_TRUE(contains(process.out(), "RankError of rank 0: rank 0: enough")) << process.out();
   EXPECT_EQ(notes(program.file), std::vector<std::string>{"rank 1 is done"});
+}
+
+TEST(Launch, RanksGetTheGraceTimeToEnd) { expect_time_to_end({"--processes", "2"}); }
+
+TEST(Launch, ALimitMayBeTheLongestThereIs) {
+  const std::string longest = std::to_string(std::chrono::milliseconds::max().count());
+  expect_time_to_end({"--processes", "2", "--grace", longest, "--timeout", longest});
 }
 
 TEST(Launch, ABrokenPipeEndsNobody) {

@@ -241,8 +241,11 @@ int main(int argc, char** argv) {
   options.machine_rank = number("--machine-rank", 0);
   options.max_restarts = number("--restarts", 0);
   options.check_order = number("--check-order", 0) != 0;
-  options.timeout = std::chrono::milliseconds(number("--timeout", 30000));
-  options.grace_time = std::chrono::milliseconds(number("--grace", 20000));
+  const auto time = [&](const char* name, long long otherwise) {
+    return std::chrono::milliseconds(given.contains(name) ? std::atoll(given[name].c_str()) : otherwise);
+  };
+  options.timeout = time("--timeout", 30000);
+  options.grace_time = time("--grace", 20000);
   if (given.contains("--url")) options.dist_url = given["--url"];
   if (given.contains("--logs")) options.log_folder = given["--logs"];
   std::thread thread;

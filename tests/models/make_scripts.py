@@ -69,3 +69,16 @@ for _ in range(20):
 torch.jit.script(net).save(folder + "/trained.pt")
 torch.jit.script(Data(x=x, y=y, out=out, losses=torch.stack(losses))).save(folder + "/data.pt")
 torch.jit.script(Two()).save(folder + "/two.pt")
+
+
+# An operator that only this process knows.
+library = torch.library.Library("treadle_test", "DEF")
+library.define("halve(Tensor x) -> Tensor")
+
+
+class Foreign(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.treadle_test.halve(x)
+
+
+torch.jit.script(Foreign()).save(folder + "/foreign.pt")

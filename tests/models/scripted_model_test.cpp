@@ -9,6 +9,7 @@
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/mse_loss.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <torch/optim/sgd.h>
 
@@ -119,6 +120,13 @@ TEST_F(ScriptedModels, LossesAreThoseOfTheOptions) {
   EXPECT_NEAR(loss(Loss::mse, "losses", Batch(Dict{{"x", tensor("x")}, {"y", wanted}})), 4, 1e-5);
 }
 
+// The output is [16, 3]: everything else would be stretched to some shape.
+TEST_F(ScriptedModels, MseTakesATargetOfTheShapeOfTheOutputAlone) {
+  ScriptedModel model(options(Loss::mse));
+  for (const at::Tensor& target : {at::zeros({3}), at::zeros({16, 1}), at::zeros({16, 16, 3}), at::zeros({})})
+    EXPECT_THROW(model.losses(Batch(Dict{{"x", tensor("x")}, {"y", target}})), FormatError) << describe(target);
+}
+
 TEST_F(ScriptedModels, PredictionsAreThoseOfTheOptions) {
   ScriptedModelOptions chosen = options();
   chosen.prediction = "value";
@@ -137,6 +145,15 @@ TEST_F(ScriptedModels, BadFilesAndOptionsAreNamed) {
   EXPECT_THROW(ScriptedModel({}), ConfigError);
   EXPECT_THROW(ScriptedModel({.file = *folder / "absent.pt"}), IoError);
   EXPECT_THROW(ScriptedModel({.file = folder->path()}), IoError);
+  try {
+    ScriptedModel({.file = *folder / "foreign.pt"});
+    ADD_FAILURE() << "an unknown operator was taken";
+  } catch (const FormatError& error) {
+    const std::string said = error.what();
+    EXPECT_EQ(error.file(), fs::path(*folder / "foreign.pt"));
+    EXPECT_NE(said.find("treadle_test::halve"), std::string::npos) << said;
+    EXPECT_EQ(said.find('\n'), std::string::npos) << said;
+  }
   write_text(*folder / "text.pt", "not a script");
   EXPECT_THROW(ScriptedModel({.file = *folder / "text.pt"}), FormatError);
   EXPECT_THROW(validate(ScriptedModelOptions{.file = "a", .inputs = {}}), ConfigError);

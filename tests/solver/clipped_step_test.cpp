@@ -22,6 +22,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -287,6 +288,21 @@ TEST(ClippedStep, ThatThrewLeavesNoNormForAnother) {
   param.mutable_grad() = at::full({4}, 2.0);
   sgd.step();
   EXPECT_FALSE(sgd.take_norm());
+}
+
+class SgdThatThrows : public torch::optim::SGD {
+ public:
+  using torch::optim::SGD::SGD;
+  at::Tensor step(LossClosure = nullptr) override { throw std::runtime_error("no step"); }
+};
+
+TEST(ClippedStep, WhoseOptimizerThrewHasNoNorm) {
+  at::Tensor param = at::ones({4}).set_requires_grad(true);
+  WithGradientClipping<SgdThatThrows> clipping({.enabled = true, .type = ClipType::full_model, .clip_value = 1}, Tensors{param},
+                                               torch::optim::SGDOptions(1));
+  param.mutable_grad() = at::full({4}, 2.0);
+  EXPECT_THROW(clipping.step(), std::runtime_error);
+  EXPECT_FALSE(clipping.last_norm());
 }
 
 TEST(ClippedStep, WithoutGradientsTheNormIsZero) {

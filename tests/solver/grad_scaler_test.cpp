@@ -134,6 +134,21 @@ TEST(GradScaler, StateHasPythonsLayoutAndComesBack) {
   }
 }
 
+// The scale is a float32: 2^128 is the first power of two that becomes infinite, 2^-150 the first that becomes 0.
+TEST(GradScaler, RefusesAScaleThatNoFloatHolds) {
+  GradScaler scaler;
+  const Dict good = scaler.state_dict();
+  for (const double scale : {0x1p128, 0x1p-150}) {
+    EXPECT_THROW(GradScaler({.init_scale = scale}), ConfigError) << scale;
+    EXPECT_THROW(scaler.update(scale), ConfigError) << scale;
+    Dict bad = good;
+    bad.set("scale", scale);
+    EXPECT_THROW(scaler.check_state_dict(bad), FormatError) << scale;
+    EXPECT_THROW(scaler.load_state_dict(bad), FormatError) << scale;
+    EXPECT_TRUE(identical(scaler.state_dict(), good));
+  }
+}
+
 TEST(GradScaler, RefusesBadOptions) {
   auto refused = [](const GradScalerOptions& options) {
     try {
@@ -144,6 +159,8 @@ TEST(GradScaler, RefusesBadOptions) {
     return std::string();
   };
   EXPECT_EQ(refused({.init_scale = 0}), "GradScalerOptions.init_scale");
+  EXPECT_EQ(refused({.init_scale = 0x1p127}), "");
+  EXPECT_EQ(refused({.init_scale = 0x1p-149}), "");
   EXPECT_EQ(refused({.growth_factor = 1}), "GradScalerOptions.growth_factor");
   EXPECT_EQ(refused({.backoff_factor = 1}), "GradScalerOptions.backoff_factor");
   EXPECT_EQ(refused({.growth_interval = 0}), "GradScalerOptions.growth_interval");

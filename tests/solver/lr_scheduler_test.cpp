@@ -151,6 +151,7 @@ TEST(LRMultiplier, RatesThatNoOptimizerCanTakeNameIterationAndGroup) {
     }
     EXPECT_EQ(group_lrs(sgd), (std::vector<double>{0.0, 0.02}));
     EXPECT_EQ(scheduler.get_last_lr(), group_lrs(sgd));
+    EXPECT_EQ(scheduler.last_iter(), 1);
   }
 }
 
@@ -166,6 +167,31 @@ TEST(LRMultiplier, RefusesAStateThatDoesNotFitAndChangesNothing) {
     EXPECT_THROW(scheduler.load_state_dict(bad), FormatError);
     EXPECT_TRUE(identical(scheduler.state_dict(), good));
   }
+}
+
+TEST(LRMultiplier, RefusesTheStateOfALongerRunAndChangesNothing) {
+  Sgd longer = two_groups();
+  LRMultiplier saved(longer, ConstantParamScheduler(1), {.max_iter = 40});
+  while (saved.last_iter() < 21) saved.step();
+  const std::vector<ParamScheduler> with_an_end = {MultiStepParamScheduler({1, 0.5}, 20, {{10}}),
+                                                   StepParamScheduler(20, {1, 0.5}), ConstantParamScheduler(1),
+                                                   [](double progress) { return progress > 1 ? kNaN : 1; }};
+  for (const ParamScheduler& schedule : with_an_end) {
+    Sgd sgd = two_groups(0.3, 0.4);
+    LRMultiplier scheduler(sgd, schedule, {.max_iter = 20});
+    const Dict before = scheduler.state_dict();
+    const std::vector<double> rates = group_lrs(sgd);
+    EXPECT_THROW(scheduler.check_state_dict(saved.state_dict()), FormatError);
+    EXPECT_THROW(scheduler.load_state_dict(saved.state_dict()), FormatError);
+    EXPECT_TRUE(identical(scheduler.state_dict(), before));
+    EXPECT_EQ(group_lrs(sgd), rates);
+    EXPECT_EQ(scheduler.get_last_lr(), rates);
+  }
+  // A schedule that goes on behind its end takes the state.
+  Sgd sgd = two_groups();
+  LRMultiplier cosine(sgd, CosineParamScheduler(1, 0), {.max_iter = 20});
+  EXPECT_NO_THROW(cosine.load_state_dict(saved.state_dict()));
+  EXPECT_EQ(cosine.last_iter(), 21);
 }
 
 TEST(LRMultiplier, RefusesBadOptions) {
@@ -207,6 +233,15 @@ TEST(BuildLRScheduler, NamesTheFieldThatIsWrong) {
   EXPECT_EQ(refused_field([](auto& o) { o.name = "WarmupCosineLR", o.base_lr = 0; }), field("base_lr"));
   EXPECT_EQ(refused_field([](auto& o) { o.name = "WarmupStableDecayLR"; }), field("decay_iters"));
   EXPECT_EQ(refused_field([](auto& o) { o.name = "WarmupCosinusLR"; }), "WarmupCosinusLR");
+}
+
+TEST(BuildLRScheduler, ValidateLooksAtTheDecayOfTheScheduleThatHasOne) {
+  for (const std::int64_t length : {0, 21}) {
+    EXPECT_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = length}),
+                 ConfigError);
+    EXPECT_NO_THROW(validate({.max_iter = 20, .steps = {}, .warmup_iters = 0, .decay_iters = length}));
+  }
+  EXPECT_NO_THROW(validate({.name = "WarmupStableDecayLR", .max_iter = 20, .warmup_iters = 0, .decay_iters = 20}));
 }
 
 TEST(BuildLRScheduler, DropsStepsBehindTheEndWithAWarning) {

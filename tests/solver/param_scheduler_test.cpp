@@ -42,6 +42,7 @@ TEST(ParamScheduler, ConstructorsRefuseBadArguments) {
   EXPECT_THROW(StepWithFixedGammaParamScheduler(1, 0, 0.1, 10), ConfigError);
   EXPECT_THROW(CompositeParamScheduler({}), ConfigError);
   EXPECT_THROW(CompositeParamScheduler({{ParamScheduler(), 1.0}}), ConfigError);
+  EXPECT_THROW(CompositeParamScheduler({{ConstantParamScheduler(1), std::numeric_limits<double>::quiet_NaN()}}), ConfigError);
   EXPECT_THROW(WarmupParamScheduler(ParamScheduler(), {}), ConfigError);
   EXPECT_THROW(warmup_method_from_string("burnin"), ConfigError);
   EXPECT_THROW(interval_scaling_from_string("stretched"), ConfigError);
@@ -79,6 +80,23 @@ TEST(ParamScheduler, ConstructorsNameTheArgumentThatIsNoFiniteNumber) {
   EXPECT_THROW(WarmupParamScheduler(LinearParamScheduler(1, 0), {.length = -0.1}), ConfigError);
   // Factors below 0 are legal, as in fvcore; rates are not.
   EXPECT_EQ(ConstantParamScheduler(-0.5)(0), -0.5);
+}
+
+TEST(ParamScheduler, AWarmupLongerThanTheRunNeedsAScheduleThatGoesOn) {
+  // From half of the first value straight to that at twice the run, 1 - 2 = -1; the run ends in the middle.
+  WarmupParamScheduler line(LinearParamScheduler(1, 0), {.factor = 0.5, .length = 2});
+  EXPECT_DOUBLE_EQ(line(0.5), 0.5 + (-1 - 0.5) * 0.25);
+  const std::vector<ParamScheduler> with_an_end = {ConstantParamScheduler(1), MultiStepParamScheduler({1, 0.5}, 20, {{10}}),
+                                                   StepParamScheduler(20, {1, 0.5})};
+  for (const ParamScheduler& schedule : with_an_end) {
+    try {
+      WarmupParamScheduler(schedule, {.factor = 0.5, .length = 2});
+      ADD_FAILURE();
+    } catch (const ConfigError& error) {
+      EXPECT_EQ(error.key(), "WarmupOptions.length");
+    }
+    EXPECT_NO_THROW(WarmupParamScheduler(schedule, {.factor = 0.5, .length = 0.5}));
+  }
 }
 
 TEST(ParamScheduler, WarmupReachesTheScheduleWithoutAJump) {

@@ -51,6 +51,8 @@ class Group {
   /// Numbers by name (numbers or scalar tensors), averaged or summed over the ranks as doubles, on rank 0; the input elsewhere.
   /// There a number has become a double; a tensor keeps its shape, and its dtype when it is floating: of integers and bools the
   /// average is of float64, the sum of int64. Throws Error that names what is neither number nor scalar tensor, on every rank.
+  /// The names must be the same, in the same order, on all ranks, as in Detectron2: where they are not, rank 0 alone throws
+  /// CommError, and the others return.
   virtual Dict reduce_dict(const Dict& numbers, bool average = true) = 0;
 
   /// Begins the packed exchange of a step: `row` of every rank goes to every rank while other work goes on. One at a time;
@@ -59,18 +61,20 @@ class Group {
   /// Waits for the exchange begun before. The rows are valid until the next `start_step_exchange`.
   virtual const StepRows& wait_step_exchange() = 0;
 
-  /// Makes every later collective throw CommError with `reason`. The first reason stays.
+  /// Makes every later collective throw CommError with `reason`. The first reason stays. Subgroups are groups of their own, which
+  /// this does not reach.
   virtual void mark_broken(const std::string& reason) = 0;
   virtual bool is_broken() const noexcept = 0;
   /// Makes a broken group usable again, with a new generation number. A collective of the ranks that are left, whose ranks and
-  /// number may be others than before. Subgroups and gradient reducers of the generation before stay broken.
+  /// number may be others than before. Gradient reducers of the generation before stay broken; its subgroups break when one of
+  /// their own calls fails.
   virtual void rebuild() = 0;
 
   /// A group of some of the ranks, which are numbered in it as `ranks` lists them. A collective of the ranks listed alone, who
   /// give the same list. Throws CommError when this rank is not in it. The base class throws CommError.
   virtual std::shared_ptr<Group> make_subgroup(const std::vector<int>& ranks);
-  /// What averages the gradients of `parameters` over the ranks; null in a process alone. A collective of all ranks. The base
-  /// class throws CommError.
+  /// What averages the gradients of `parameters` over the ranks; null in a process alone. A collective of all ranks. Throws
+  /// ConfigError for options out of range, CommError when no parameter needs a gradient. The base class throws CommError.
   virtual std::unique_ptr<GradientReducer> make_gradient_reducer(const std::vector<NamedTensor>& parameters,
                                                                  const GradientOptions& options);
 
@@ -84,7 +88,8 @@ class Group {
   std::int64_t local_group_generation_ = 0;
 };
 
-/// The group of a process that trains alone: every collective is an identity and needs no set-up.
+/// The group of a process that trains alone: every collective is an identity and needs no set-up. As among several, tensors of
+/// the results share no memory with those that were given, and need no gradient; they stay on their device and in their layout.
 std::shared_ptr<Group> make_single_process_group();
 
 }  // namespace treadle

@@ -10,6 +10,9 @@
 
 namespace treadle {
 
+/// Longer limits, `milliseconds::max()` among them, count as this one: a deadline must fit the clock.
+inline constexpr std::chrono::milliseconds kLongestTimeout = std::chrono::hours(24 * 365);
+
 /// Who this process is, and where it finds the others.
 struct ConnectOptions {
   int rank = 0;        ///< in [0, world_size)
@@ -31,7 +34,7 @@ struct ConnectOptions {
   /// Whose process serves the store, for errors that say that it is gone.
   std::string store_keeper = "the launcher";
 
-  /// The longest that any call waits for the other ranks, `connect_group` included; above 0.
+  /// How long a call waits for the other ranks at a time, `connect_group` included; above 0.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   /// How long `rebuild` waits for the ranks of before, or for others that connect in their place with the next generation. Then
   /// it goes on with those that came. At least 0.
@@ -47,16 +50,17 @@ struct ConnectOptions {
 void validate(const ConnectOptions& options);
 
 /// The group of `world_size` processes over LibTorch's Gloo; a collective of all of them. With a `world_size` of 1 it needs no
-/// store.
+/// store, and is that of `make_single_process_group`.
 ///
 /// SIGPIPE is ignored from then on unless the program has a handler for it: the end of another rank must not end this one.
 ///
 /// What its collectives add to those of Group:
-/// - each takes at most `timeout` (and a second to find out who is missing). A CommError names the operation, the ranks that did
-///   not arrive and the wait, and leaves the group broken; the other ranks then fail at once when they wait for this one, and
-///   within a second when they wait for others.
+/// - each waits at most `timeout` (and a second to find out who is missing) until all ranks have called it, and as long again for
+///   every message of more than some 4000 bytes that it brings. A CommError names the operation, the ranks that did not arrive
+///   and the wait, and leaves the group broken; the other ranks then fail at once when they wait for this one, and within a
+///   second when they wait for others.
 /// - what makes connections (this function, `make_subgroup`, `make_gradient_reducer`, `rebuild`) names lost ranks too, and may
-///   learn of them only when `timeout` is over.
+///   learn of them only when `timeout` is over; it waits so at the store, and again for the connections.
 /// - ranks that make different calls all get a CommError that says who called what, and the group is broken.
 /// - a value that cannot be sent (a sparse tensor, or what is no number in `reduce_dict`) is an Error on every rank and leaves
 /// the group as it was.

@@ -22,7 +22,7 @@ struct DefaultArguments {
   int machine_rank = 0;                  ///< the number of this one, from 0
   std::string dist_url = "auto";         ///< where the processes meet: see LaunchOptions::dist_url
   int max_restarts = 0;                  ///< how often all start again after one has failed
-  double dist_timeout = 1800;            ///< seconds that anything among processes may take
+  double dist_timeout = 1800;            ///< seconds that a process waits for another at a time
   bool check_order = false;              ///< for debugging: see LaunchOptions::check_order
   std::vector<std::string> overrides{};  ///< KEY VALUE KEY VALUE …
 };

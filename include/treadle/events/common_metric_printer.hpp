@@ -25,7 +25,7 @@ void validate(const CommonMetricPrinterOptions& options);
 /// Losses are the scalars with "loss" in the name, then come those with "[metric]". Times are in seconds. Memory is the
 /// accelerator's peak (absent on the CPU). Puts `eta_seconds` into the storage when `time` is recorded; otherwise it measures
 /// from line to line. An ETA that cannot be computed (no iteration since the last line, a time that is not finite) is left out.
-/// Says nothing once `max_iter` is reached. Threads as EventWriter.
+/// Says nothing at iteration `max_iter`, the one behind the last, as in Detectron2. Threads as EventWriter.
 class CommonMetricPrinter final : public EventWriter {
  public:
   explicit CommonMetricPrinter(CommonMetricPrinterOptions options = {});

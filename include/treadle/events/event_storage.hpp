@@ -119,7 +119,7 @@ class EventStorage final : public Stateful {
   Named<const HistoryBuffer*> histories() const;
   /// Every scalar's newest value.
   Named<Latest> latest() const;
-  /// The same, but of smoothed scalars the median over the last `window` iterations that recorded it.
+  /// The same, but of smoothed scalars the median of the values recorded in the `window` iterations up to the newest.
   Named<Latest> latest_with_smoothing_hint(std::int64_t window = 20) const;
   Named<bool> smoothing_hints() const;
   /// How many values of `name` were recorded in the `window` iterations up to its newest; 0 for an unknown one.

@@ -39,8 +39,8 @@ class JSONWriter final : public EventWriter {
   void write(EventStorage& storage) override;
   void close() override;
 
-  /// `bytes`, `last_line`, `cursor`. Taking it asks the operating system to store the file (fdatasync), so that a checkpoint
-  /// never knows of lines that a power failure loses.
+  /// `bytes`, `last_line`, `last_iteration`, `cursor`. Taking it asks the operating system to store the file (fdatasync), so that
+  /// a checkpoint never knows of lines that a power failure loses.
   Dict state_dict() const override;
   void check_state_dict(const Dict& state) const override;
   /// Cuts the file back. Throws IoError.

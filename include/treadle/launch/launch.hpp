@@ -20,9 +20,10 @@ struct LaunchOptions {
   /// does not exist yet; `env://`, the address in MASTER_ADDR and MASTER_PORT; `auto`, a free port of this machine, for one
   /// machine. A process that was started by others (`started_rank`) finds it in its environment when this is `auto`.
   std::string dist_url = "auto";
-  /// How long anything among processes may take: joining, a collective, the answer of another machine. At least 1 ms.
+  /// How long a process or machine waits for others at a time: to join, for a message, for an answer. At least 1 ms; longer than
+  /// `kLongestTimeout` counts as that.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
-  /// What the processes that are told to stop get before they are killed. At least 0.
+  /// What the processes that are told to stop get before they are killed. At least 0; as `timeout`.
   std::chrono::milliseconds grace_time = std::chrono::seconds(10);
   int max_restarts = 0;  ///< how often all processes are started again after one has failed, at least 0
   /// For debugging a program whose ranks call different things: every call waits for the others at once, and the error tells the

@@ -13,7 +13,7 @@ namespace treadle {
 struct BackboneOptions {
   std::string name = "SmallCnn";  ///< a registered backbone
   std::int64_t in_channels = 1;   ///< of the images, at least 1
-  std::int64_t image_size = 28;   ///< height and width in pixels; SmallCnn needs at least 4
+  std::int64_t image_size = 28;   ///< height and width in pixels, at least 4
   std::int64_t num_classes = 10;  ///< outputs, at least 2
   double dropout = 0.25;          ///< probability in [0, 1) of zeroing an activation of the hidden layer; SmallCnn, MLP
   std::vector<std::int64_t> hidden = {128};  ///< widths of the hidden layers of MLP, each at least 1

@@ -12,7 +12,7 @@ struct ResNetOptions {
   std::int64_t depth = 50;     ///< 18, 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks)
   std::string norm = "BN";     ///< a registered norm; "" for none
   std::int64_t freeze_at = 0;  ///< 0 … 5: the stem, then so many stages less one, keep their weights; BN, SyncBN become FrozenBN
-  std::int64_t stem_out_channels = 64;   ///< at least 1; 64 for depths 18 and 34
+  std::int64_t stem_out_channels = 64;   ///< at least 1
   std::int64_t res2_out_channels = 256;  ///< of the first stage, doubled by each further; 64 for depths 18 and 34
   std::int64_t num_groups = 1;           ///< of the 3x3 convolutions of bottlenecks; above 1: ResNeXt
   std::int64_t width_per_group = 64;     ///< channels of a group in the first stage

@@ -32,7 +32,8 @@ class ScriptedModel final : public Model {
   explicit ScriptedModel(const ScriptedModelOptions& options);
   ~ScriptedModel() override;
   void train(bool on = true) override;
-  /// {"loss": …}, or what `loss_method` names. FormatError when the script returns something else.
+  /// {"loss": …}, or what `loss_method` names. FormatError when the script returns something else, or for `mse` an output of
+  /// another shape than the target.
   LossDict losses(const Batch& batch) override;
   List predict(const Batch& batch) override;
 

@@ -12,10 +12,11 @@ class Group;
 /// Batch norm over [N, C, …] whose mean and variance are those of the batches of all ranks (Python's SyncBatchNorm). Loop thread
 /// only.
 ///
-/// In training its forward and backward passes are collectives, so all ranks run it equally often, with batches of any size;
-/// sums are in double precision. In evaluation, and in a process alone, it is LibTorch's batch norm. Parameters and buffers are
-/// those of `torch::nn::BatchNorm2d`, so checkpoints of the two are the same. Throws CommError as every collective, and
-/// c10::ValueError when there is only one value per channel over all ranks.
+/// In training its forward and backward passes are collectives, so all ranks run it equally often, with batches of any size,
+/// empty ones too; sums are in double precision. Without running statistics evaluation takes those of the batches as well, and is
+/// a collective. With them, and in a process alone, it is LibTorch's batch norm. Parameters and buffers are those of
+/// `torch::nn::BatchNorm2d`, so checkpoints of the two are the same. Throws CommError as every collective, and c10::ValueError
+/// when there is only one value per channel over all ranks.
 ///
 /// `at::RecordFunction` sees a training pass over several ranks as "treadle::sync_batch_norm" with the inputs of
 /// "aten::batch_norm" as far as the running mean, and behind them the number of values per channel over all ranks.

@@ -32,7 +32,8 @@ struct OptimizerOptions {
   bool amsgrad = false;
   bool fused = false;  ///< ATen's fused kernels: Python's `fused=True` instead of its default
   GradientClippingOptions clip{};
-  /// More that decides over groups: `lr_factor_func`, `overrides`, `is_norm`. Its other fields are filled in from those above.
+  /// More that decides over groups: `lr_factor_func`, `overrides`, `is_norm`. `base_lr`, `weight_decay_norm`, `weight_decay_bias`
+  /// and `bias_lr_factor` are filled in from those above; its `weight_decay`, when it has a value, goes before the one above.
   ParamGroupOptions groups{};
 };
 /// Throws ConfigError that names the field ("OptimizerOptions.base_lr") and its legal range.

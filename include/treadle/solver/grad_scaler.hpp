@@ -13,7 +13,7 @@ class Optimizer;
 namespace treadle {
 
 struct GradScalerOptions {
-  double init_scale = 65536.0;          ///< > 0
+  double init_scale = 65536.0;          ///< > 0, within the range of float32
   double growth_factor = 2.0;           ///< > 1
   double backoff_factor = 0.5;          ///< in (0, 1)
   std::int64_t growth_interval = 2000;  ///< > 0: steps without an overflow before the scale grows

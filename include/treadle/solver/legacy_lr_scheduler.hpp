@@ -30,7 +30,7 @@ class WarmupMultiStepLR final : public LRScheduler {
   std::vector<double> compute_values() const { return get_lr(); }
 
  private:
-  void compute_lrs(std::vector<double>& lrs) const override;
+  void compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const override;
 
   std::vector<std::int64_t> milestones_;
   double gamma_;
@@ -46,7 +46,7 @@ class WarmupCosineLR final : public LRScheduler {
   std::vector<double> compute_values() const { return get_lr(); }
 
  private:
-  void compute_lrs(std::vector<double>& lrs) const override;
+  void compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const override;
 
   std::int64_t max_iters_;
   LegacyWarmupOptions warmup_;

@@ -25,9 +25,10 @@ enum class ResumeSettings {
 ///
 /// A new scheduler has made its first step: the rates of iteration 0 are set. `step()` after iteration k sets those of k + 1.
 /// The optimizer is borrowed. A group that is added to it later joins at the next step, with the rate that it has then as its
-/// base rate. A schedule that gives a rate that is negative or not finite is an Error that names the iteration and the group, and
-/// no rate is set. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever the name says), the keys of
-/// Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the rates in the optimizer.
+/// base rate. A schedule that gives a rate that is negative or not finite is an Error that names the iteration and the group; no
+/// rate is set then, and the iteration stays. State: `base_lrs` (one float per group) and `last_epoch` (an iteration, whatever
+/// the name says), the keys of Detectron2. Loading takes the counter from the state, base rates by `ResumeSettings`, and sets the
+/// rates in the optimizer.
 class LRScheduler : public Stateful {
  public:
   /// Goes on to the next iteration and sets its rates.
@@ -44,13 +45,15 @@ class LRScheduler : public Stateful {
   std::vector<double> get_lr() const;
 
   Dict state_dict() const override;
-  /// Throws FormatError for a missing key, another number of groups, or a base rate that is negative or not finite.
+  /// Throws FormatError for a missing key, another number of groups, a base rate that is negative or not finite, and an iteration
+  /// that the schedule has no rates for, as behind the end of a shorter run.
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
 
  protected:
-  /// Writes the rates of iteration `last_iter()` into `lrs`, which holds one number per group.
-  virtual void compute_lrs(std::vector<double>& lrs) const = 0;
+  /// Writes the rates of iteration `iter` into `lrs`; both vectors hold one number per group. It is also asked for iterations
+  /// that are not this scheduler's, before a state is loaded.
+  virtual void compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const = 0;
 
   struct Start {
     std::int64_t last_iter = -1;   ///< the iteration that was completed last; -1 for none
@@ -65,6 +68,11 @@ class LRScheduler : public Stateful {
   std::vector<double> all_base_lrs() const;
   /// Tells Treadle's optimizers, which save them.
   void tell_base_lrs();
+  /// The base rates that count once a state with the `saved` ones is loaded.
+  std::vector<double> base_lrs_to_load(const List& saved) const;
+  /// `compute_lrs`; throws Error when a rate is none that an optimizer can take.
+  void compute_legal_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const;
+  void go_to(std::int64_t iter);
 
   torch::optim::Optimizer& optimizer_;
   ResumeSettings resume_;
@@ -90,7 +98,7 @@ class LRMultiplier final : public LRScheduler {
   std::int64_t max_iter() const noexcept { return max_iter_; }
 
  private:
-  void compute_lrs(std::vector<double>& lrs) const override;
+  void compute_lrs(std::int64_t iter, const std::vector<double>& base_lrs, std::vector<double>& lrs) const override;
 
   ParamScheduler multiplier_;
   std::int64_t max_iter_;

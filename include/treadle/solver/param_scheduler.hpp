@@ -143,7 +143,9 @@ WarmupMethod warmup_method_from_string(std::string_view text);
 
 struct WarmupOptions {
   double factor = 0.001;  ///< the first value, as a multiple of the schedule's own
-  double length = 0.0;    ///< share of the run, >= 0; a warm-up longer than the run ends with it, as in Detectron2
+  /// Share of the run, >= 0. A warm-up longer than the run ends with it, as in Detectron2, where the schedule has a value at
+  /// `length` to lead to; where it has none that is a ConfigError.
+  double length = 0.0;
   WarmupMethod method = WarmupMethod::linear;
   bool rescale_interval = false;  ///< the whole schedule follows the warm-up, instead of its part of that time
 };

@@ -44,9 +44,11 @@ class WithGradientClipping : public BaseOptimizer, public ClippingOptimizer {
         return loss;
       }
     }
-    last_norm_ = clip_(all_parameters());
-    if (last_norm_ && !norm_allows_step(*last_norm_, options_.non_finite)) return {};
-    return BaseOptimizer::step(std::move(closure));
+    std::optional<at::Tensor> norm = clip_(all_parameters());
+    at::Tensor loss;
+    if (!norm || norm_allows_step(*norm, options_.non_finite)) loss = BaseOptimizer::step(std::move(closure));
+    last_norm_ = std::move(norm);
+    return loss;
   }
 
   const std::optional<at::Tensor>& last_norm() const noexcept override { return last_norm_; }
