@@ -153,7 +153,7 @@ TEST_F(CheckpointCommands, WhatCannotBeWrittenIsAnError) {
   for (const std::string& words : {"inspect " + a, "verify " + a, "verify " + folder.path().string(), "diff " + a + " " + a}) {
     const std::string program = std::getenv("TREADLE_COMMAND") ? std::getenv("TREADLE_COMMAND") : "build/release/bin/treadle";
     for (const char* place : {">/dev/full", ">&-"}) {
-      const ProcessResult result = run_process({"sh", "-c", program + " " + words + " " + place});
+      const ProcessResult result = run_process({"/bin/sh", "-c", program + " " + words + " " + place});
       EXPECT_EQ(result.status, 1) << words << place;
       EXPECT_TRUE(contains(result.err, "stdout")) << result.err;
     }
