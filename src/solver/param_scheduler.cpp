@@ -174,7 +174,7 @@ CompositeParamScheduler::CompositeParamScheduler(std::vector<Part> parts) : part
     sum_but_last = sum;
     sum += part.length;
   }
-  if (!(std::abs(sum - 1.0) < 1e-3)) throw_bad_argument("lengths", fmt::format("must sum to 1; the sum is {}", sum));
+  if (std::abs(sum - 1.0) >= 1e-3) throw_bad_argument("lengths", fmt::format("must sum to 1; the sum is {}", sum));
   if (sum != 1.0) parts_.back().length = 1.0 - sum_but_last;
 }
 

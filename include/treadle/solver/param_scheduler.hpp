@@ -126,7 +126,8 @@ class CompositeParamScheduler {
     double length;  ///< its share of the run
     IntervalScaling scaling = IntervalScaling::rescaled;
   };
-  /// At least one part; the lengths sum to 1 within 0.001, and the last one is corrected so that they do exactly.
+  /// At least one part; the lengths sum to 1 within 0.001, and the last one is corrected so that they do exactly. A length that
+  /// is NaN is not noticed, as in fvcore.
   explicit CompositeParamScheduler(std::vector<Part> parts);
   double operator()(double progress) const;
 
