@@ -88,6 +88,7 @@ ln -s "$source" "$work/readme-sub/treadle"
 cp "$here/subdirectory/main.cpp" "$work/readme-sub"
 step 'what README.md shows of add_subdirectory' subdirectory ''
 expect 'treadle is compiled without optimization' "$work/log"
+step 'the same with every room' subdirectory 's/treadle::hooks/treadle::treadle/' $release
 step 'the same with one small room' subdirectory 's/treadle::hooks/treadle::image/' $release
 grep -F 'without optimization' "$work/log" && echo 'install: a warning in spite of the build type' && exit 1
 step 'its program' cmake --build "$work/readme-sub/build" --target my_program --parallel 2
