@@ -6,7 +6,10 @@
 # LibTorch_VERSION and LibTorch_PREFIX. Refuses a LibTorch that was built with the pre-C++11 ABI: it compiles, but nothing that
 # passes a string links.
 
-set(TORCH_PREFIX "$ENV{TORCH_PREFIX}" CACHE PATH "folder of a LibTorch 2.x (holds include/ and lib/); empty for that of .venv")
+# A variable that is in no cache is the caller's own: treadle-config.cmake decides anew each time.
+if(DEFINED CACHE{TORCH_PREFIX} OR NOT DEFINED TORCH_PREFIX)
+  set(TORCH_PREFIX "$ENV{TORCH_PREFIX}" CACHE PATH "folder of a LibTorch 2.x (holds include/ and lib/); empty for that of .venv")
+endif()
 
 if(TORCH_PREFIX)
   set(_torch_hints "${TORCH_PREFIX}")
@@ -14,8 +17,8 @@ else()
   file(GLOB _torch_hints "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
 endif()
 
-# Another folder than the last time: what was found there is void.
-if(NOT "${_torch_hints}" STREQUAL "${LibTorch_SEARCHED}")
+# Another folder than the last time, or one that has gone: what was found there is void.
+if(NOT "${_torch_hints}" STREQUAL "${LibTorch_SEARCHED}" OR NOT EXISTS "${LibTorch_INCLUDE_DIR}")
   unset(LibTorch_INCLUDE_DIR CACHE)
   foreach(_lib torch torch_cpu c10 torch_cuda c10_cuda)
     unset(LibTorch_${_lib}_LIBRARY CACHE)

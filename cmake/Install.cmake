@@ -2,12 +2,8 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# One target for all rooms.
-add_library(treadle INTERFACE)
-add_library(treadle::treadle ALIAS treadle)
 get_property(rooms GLOBAL PROPERTY TREADLE_ROOMS)
 list(TRANSFORM rooms PREPEND treadle_ OUTPUT_VARIABLE room_targets)
-target_link_libraries(treadle INTERFACE ${room_targets})
 
 set(package_folder "${CMAKE_INSTALL_LIBDIR}/cmake/treadle")
 install(TARGETS treadle ${room_targets} EXPORT treadle_targets

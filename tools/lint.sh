@@ -36,20 +36,36 @@ install_tools() {
   touch "$done_mark"
 }
 
-# Prints the chosen files that exist, one a line.
+# git_lists ARGUMENTS…: the C++ files that such a call of git prints. A list that is empty because git failed would pass every check.
+git_lists() {
+  local output
+  output=$(git "$@" -- '*.cpp' '*.hpp' 2>&1) ||
+    fail "git $1 failed: ${output##*$'\n'}; mend that, or name the files to look at"
+  printf '%s\n' "$output"
+}
+
+# Prints the chosen files, one a line.
 chosen_files() {
-  {
-    if (($#)); then
-      printf '%s\n' "$@"
-    elif [[ -n ${CHANGED:-} ]]; then
-      local ref=$CHANGED
-      [[ $ref == 1 ]] && ref=HEAD
-      git diff --name-only --diff-filter=d "$ref" -- '*.cpp' '*.hpp'
-      git ls-files --others --exclude-standard -- '*.cpp' '*.hpp'
-    else
-      git ls-files --cached --others --exclude-standard -- '*.cpp' '*.hpp'
-    fi
-  } | sort -u | while IFS= read -r file; do [[ -f $file ]] && echo "$file"; done
+  local file listed reason
+  if (($#)); then
+    for file in "$@"; do
+      [[ -f $file ]] || fail "there is no file $file in $PWD"
+      [[ $file == *.[ch]pp ]] || fail "$file is neither a .cpp nor a .hpp file"
+    done
+    listed=$(printf '%s\n' "$@")
+  elif ! reason=$(git rev-parse --git-dir 2>&1); then
+    fail "git cannot tell which files are the project's: ${reason##*$'\n'}; mend that, or name the files to look at"
+  elif [[ -n ${CHANGED:-} ]]; then
+    local ref=$CHANGED
+    [[ $ref == 1 ]] && ref=HEAD
+    git rev-parse --quiet --verify "$ref^{commit}" >/dev/null ||
+      fail "CHANGED=$CHANGED is no commit that git knows; give a branch, a tag or a hash, or 1 for the last commit"
+    listed=$(git_lists diff --name-only --diff-filter=d "$ref" && git_lists ls-files --others --exclude-standard) || exit 1
+  else
+    listed=$(git_lists ls-files --cached --others --exclude-standard) || exit 1
+  fi
+  # git lists deleted files too.
+  sort -u <<<"$listed" | while IFS= read -r file; do [[ ! -f $file ]] || echo "$file"; done
 }
 
 check_headers() {
@@ -82,9 +98,10 @@ check_tidy() {
 mode=${1:-}
 [[ $mode == check || $mode == format ]] || fail "say 'check' or 'format'"
 shift
+chosen=$(chosen_files "$@") || exit 1
+[[ -n $chosen ]] || { echo "lint: no C++ file to look at"; exit 0; }
+mapfile -t files <<<"$chosen"
 install_tools
-mapfile -t files < <(chosen_files "$@")
-((${#files[@]})) || { echo "lint: no C++ file to look at"; exit 0; }
 if [[ $mode == format ]]; then
   exec "$venv/bin/clang-format" -i "${files[@]}"
 fi

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Treadle needs on Debian 12: packages, and LibTorch from a wheel in .venv. Run it as often as you like: it skips
-# what is there, mends what an interrupted run left, and says nothing when nothing is to do.
+# what is there, mends what an interrupted run left, and says nothing when nothing is to do. On another system the packages are the
+# user's: it only looks for the commands, and warns until a build is configured.
 #
 #   TORCH_PREFIX=DIR   use the LibTorch 2.x in DIR (holds include/ and lib/) and make no .venv
 #
@@ -103,9 +104,19 @@ missing_packages() {
   done
 }
 
+# What a system without Debian's packages must have: the commands. Headers and libraries are left to CMake, which names what it misses.
+check_other_system() {
+  local name missing=()
+  for name in c++ cmake ninja git python3; do
+    [[ $name == c++ && -n ${CXX:-} ]] || command -v "$name" >/dev/null || missing+=("$name")
+  done
+  local system="this is no Debian system (no dpkg-query)" advice="install the equivalents of these Debian packages: ${packages[*]}"
+  ((!${#missing[@]})) || fail "$system, and there is no ${missing[*]} in PATH; $advice; then run this again"
+  [[ -e $root/build/release/build.ninja ]] || echo "setup: WARNING: $system; when the build misses something, $advice" >&2
+}
+
 install_packages() {
-  command -v dpkg-query >/dev/null ||
-    fail "this is no Debian system (no dpkg-query); install the equivalents of: ${packages[*]}; then run 'make build'"
+  command -v dpkg-query >/dev/null || { check_other_system && return; }
   local missing sudo=()
   mapfile -t missing < <(missing_packages "${packages[@]}")
   ((${#missing[@]})) || return 0
@@ -249,6 +260,7 @@ check_prefix() {
 
 if [[ -n ${TORCH_PREFIX:-} ]]; then
   check_prefix
+  command -v python3 >/dev/null || packages+=(python3)  # the tools are written in it; any will do
 else
   packages+=(python3-venv)
 fi

@@ -112,8 +112,8 @@ def run(trial, build, counts, limit, seed):
 
 def given_variables():
     """What was asked for by name, as the tests of a preset know it."""
-    names = {"TRIALS": "TRIALS", "INPUTS": "TREADLE_FUZZ_INPUTS", "SEED": "TREADLE_SEED"}
-    given = {known: os.environ[name] for name, known in names.items() if os.environ.get(name)}
+    names = {"TRIALS": "TRIALS", "TREADLE_FUZZ_INPUTS": "INPUTS", "TREADLE_SEED": "SEED", "TREADLE_FUZZ_SEED": "SEED"}
+    given = {known: os.environ[name] for known, name in names.items() if os.environ.get(name)}
     return given | ({"TREADLE_STRESS": "1"} if "TRIALS" in given else {})
 
 

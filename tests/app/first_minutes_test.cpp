@@ -117,6 +117,8 @@ void write_machines(const fs::path& folder) {
     write(fs::path(machine) / "df", df(contains(machine, "full") ? "102400" : "100000000"));
   }
   write("not_root/sudo", "exit 1");
+  for (const std::string command : {"bash", "dirname", "make"})
+    write(fs::path("not_debian") / command, "exec /usr/bin/" + command + " \"$@\"");
   const std::string only_installing = "case \"$*\" in *install*) exit 100;; esac";  // without lists apt-get update only warns
   write("offline/apt-get",
         "echo \"W: Failed to fetch http://deb.debian.org  Could not resolve 'deb.debian.org'\"; " + only_installing);
@@ -240,7 +242,7 @@ TEST(FirstMinutesPage, HoldsMistakesOfEveryKind) {
   for (const char* kind :
        {"--resum",  "SOLVER.MAX_ITR", "git-lfs", "gzip",    "TORCH_PREFIX",  "CXX",           "old:",          "mount",
         "chmod",    "--resume",       "$BUSY",   "_BASE_",  "ScriptedModel", "MODEL.WEIGHTS", "data/pictures", "ulimit",
-        "not_root", "offline",        "full:",   "filling", "no_index",      "cuda:"}) {
+        "not_root", "offline",        "full:",   "filling", "no_index",      "cuda:",         "not_debian"}) {
     EXPECT_TRUE(std::any_of(rows.begin(), rows.end(), [&](const TableRow& row) { return contains(row.cells[0], kind); })) << kind;
   }
 }

@@ -60,11 +60,36 @@ printf '#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 99\n#define T
 echo 'install: another LibTorch'
 "${configure[@]}" -S "$here/installed" -B "$work/wrong-version" -DCMAKE_PREFIX_PATH="$work/prefix" -DTORCH_PREFIX="$work/other-torch" \
   >"$work/log" 2>&1 && exit 1
-expect "and \"$work/other-torch\" holds 2.99.1: set TORCH_PREFIX to the former" "$work/log"
+expect "and \"$work/other-torch\" holds 2.99.1: give the folder of the former as -DTORCH_PREFIX=DIR" "$work/log"
 
 echo 'install: a LibTorch that is not there'
 "${configure[@]}" -S "$here/installed" -B "$work/wrong" -DCMAKE_PREFIX_PATH="$work/prefix" -DTORCH_PREFIX=/nowhere >"$work/log" 2>&1 && exit 1
 expect 'none is in "/nowhere"' "$work/log"
+
+# In one build folder, as a user does who follows the advice.
+moved=("${configure[@]}" -S "$here/installed" -B "$work/moved-torch" -DCMAKE_PREFIX_PATH="$work/moved-torch-prefix")
+cp -r "$work/prefix" "$work/moved-torch-prefix"
+find "$work/moved-torch-prefix" -name treadle-config.cmake -exec sed -i "s|\"$torch\"|\"/was/there\"|" {} +
+echo 'install: a LibTorch that has moved'
+"${moved[@]}" >"$work/log" 2>&1 && exit 1
+expect 'none is in "/was/there": give the folder' "$work/log"
+step 'the same with TORCH_PREFIX in the environment' env TORCH_PREFIX="$torch" "${moved[@]}"
+echo 'install: the same with another one, which holds none'
+TORCH_PREFIX=/elsewhere "${moved[@]}" >"$work/log" 2>&1 && exit 1
+expect 'none is in "/elsewhere"' "$work/log"
+step 'an empty TORCH_PREFIX in the environment' env TORCH_PREFIX= "${configure[@]}" -S "$here/installed" -B "$work/empty" -DCMAKE_PREFIX_PATH="$work/prefix"
+
+# components NAME: a project that asks for one.
+components() {
+  mkdir -p "$work/components-$1"
+  printf 'cmake_minimum_required(VERSION 3.16)\nproject(components LANGUAGES CXX)\nfind_package(treadle REQUIRED COMPONENTS %s)\n' "$1" \
+    >"$work/components-$1/CMakeLists.txt"
+  "${configure[@]}" -S "$work/components-$1" -B "$work/components-$1/build" -DCMAKE_PREFIX_PATH="$work/prefix"
+}
+step 'find_package(treadle COMPONENTS checkpoint)' components checkpoint
+echo 'install: a component that there is not'
+components chekpoint >"$work/log" 2>&1 && exit 1
+expect 'treadle has no component "chekpoint": name some of base, ' "$work/log"
 
 # Static or shared, nothing may need the build folder any more, and the prefix may be moved.
 runpaths() {
@@ -88,6 +113,7 @@ ln -s "$source" "$work/readme-sub/treadle"
 cp "$here/subdirectory/main.cpp" "$work/readme-sub"
 step 'what README.md shows of add_subdirectory' subdirectory ''
 expect 'treadle is compiled without optimization' "$work/log"
+step 'the same with every room' subdirectory 's/treadle::hooks/treadle::treadle/' $release
 step 'the same with one small room' subdirectory 's/treadle::hooks/treadle::image/' $release
 grep -F 'without optimization' "$work/log" && echo 'install: a warning in spite of the build type' && exit 1
 step 'its program' cmake --build "$work/readme-sub/build" --target my_program --parallel 2

@@ -81,12 +81,13 @@ class Stress(unittest.TestCase):
 
     def test_a_preset_gets_the_counts_and_ends_at_its_limit(self):
         self.script("bin/cmake", f"echo \"$@\" >> {self.root}/calls\n")
-        self.script("bin/ctest", f"echo $TREADLE_STRESS $TRIALS $TREADLE_FUZZ_INPUTS $TREADLE_SEED >> {self.root}/calls\n"
+        self.script("bin/ctest", f"echo $TREADLE_STRESS $TRIALS $TREADLE_FUZZ_INPUTS $TREADLE_SEED $TREADLE_FUZZ_SEED >> "
+                    f"{self.root}/calls\n"
                     "[ $TRIALS = 3 ] || sleep 1000\n")
         status, said = self.stress(ONLY="no trial", BUILDS="1", TRIALS="3", INPUTS="70")
         self.assertEqual(status, 0, said)
         self.assertEqual((self.root / "calls").read_text(), "".join(
-            f"--preset {preset}\n--build --preset {preset}\n1 3 70 5\n" for preset in ("clang", "shared")))
+            f"--preset {preset}\n--build --preset {preset}\n1 3 70 5 5\n" for preset in ("clang", "shared")))
         status, said = self.stress(ONLY="no trial", BUILDS="1", TRIALS="4", PRESET_LIMIT="3")
         self.assertEqual(status, 1, said)
         self.assertIn("out of time in 'ctest --preset clang'", said)
