@@ -3,6 +3,7 @@
 #include "config/load.hpp"
 #include "config/merge.hpp"
 #include "config/tree.hpp"
+#include "config/yaml_nodes.hpp"
 #include "config/yaml_reader.hpp"
 
 #include <treadle/base/errors.hpp>
@@ -135,6 +136,9 @@ void Config::merge_from_list(const List& keys_and_values) {
     }
     if (i + 1 == keys_and_values.size()) {
       throw ConfigError(fmt::format("{}: the override {} has no value; write KEY VALUE", origin.to_string(), key), key);
+    }
+    if (const Value& value = keys_and_values[i + 1]; value.is(Value::Type::string) && !is_yaml_text(value.as_string())) {
+      throw ConfigError(fmt::format("{}: the value of {} is not UTF-8, which a config must be", origin.to_string(), key), key);
     }
     if (key == "_BASE_") throw ConfigError(fmt::format("{}: _BASE_ can stand in files only", origin.to_string()), key);
     if (handle_retired_key(*next, key, origin)) continue;

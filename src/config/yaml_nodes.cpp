@@ -209,4 +209,13 @@ YamlNode parse_yaml(std::string_view text, const std::string& source) {
   }
 }
 
+bool is_yaml_text(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = character_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 }  // namespace treadle

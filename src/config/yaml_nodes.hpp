@@ -26,4 +26,7 @@ struct YamlNode {
 /// of 500, a million nodes).
 YamlNode parse_yaml(std::string_view text, const std::string& source);
 
+/// Whether a YAML file can hold `text`: UTF-8 without surrogates.
+bool is_yaml_text(std::string_view text);
+
 }  // namespace treadle

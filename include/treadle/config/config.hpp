@@ -60,7 +60,8 @@ class Config {
   /// refused; without VERSION it is guessed from the keys, with a warning. Every key must exist here, but for sections that allow
   /// new ones.
   void merge_from_file(const std::filesystem::path& file, const ConfigLoadOptions& options = {});
-  /// Takes over `KEY VALUE KEY VALUE …`, in order, with origin "command line". Each key must exist and be no section.
+  /// Takes over `KEY VALUE KEY VALUE …`, in order, with origin "command line". Each key must exist and be no section, and
+  /// text be UTF-8.
   void merge_from_list(std::span<const std::string> keys_and_values);
   /// The same for values that are not text; those that are text are decoded all the same.
   void merge_from_list(const List& keys_and_values);
