@@ -192,7 +192,8 @@ struct FirstMinutes : testing::TestWithParam<TableRow> {
     if (contains(line, "mount ") && !works("d=$(mktemp -d) && mount -t tmpfs none $d && umount $d && rmdir $d"))
       return "only root may mount a file system";
     if (contains(line, "chmod ") && !works("treadle --version", true)) return "nobody but root can run the command from here";
-    if (contains(line, "ulimit ") && !works("ulimit -f 64; treadle --version")) return "a sanitizer maps a larger file before main";
+    if (contains(line, "ulimit ") && !works("ulimit -f 64; treadle --version"))
+      return "a sanitizer maps a larger file before main";
     if (contains(line, "python ") && !works("python -c 'import torch'")) return "there is no Python with torch in .venv";
     if (contains(line, "rm .venv") && !fs::exists(kRoot / ".venv")) return "there is no .venv";
     if (contains(line, "make build") && !works("command -v dpkg-query")) return "make build wants Debian's packages";
