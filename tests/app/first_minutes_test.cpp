@@ -117,7 +117,7 @@ void write_machines(const fs::path& folder) {
     write(fs::path(machine) / "df", df(contains(machine, "full") ? "102400" : "100000000"));
   }
   write("not_root/sudo", "exit 1");
-  for (const std::string command : {"bash", "dirname", "make"})
+  for (const std::string command : {"bash", "dirname", "head", "make", "paste", "sed", "sort"})
     write(fs::path("not_debian") / command, "exec /usr/bin/" + command + " \"$@\"");
   const std::string only_installing = "case \"$*\" in *install*) exit 100;; esac";  // without lists apt-get update only warns
   write("offline/apt-get",
