@@ -216,7 +216,8 @@ Dict Checkpointer::read_on_all_ranks(const std::string& path) {
     error = std::current_exception();
   }
   List has_file = group().all_gather(has);
-  if (!has_file[0].as_bool()) agree(group().is_main_process() ? error : nullptr, fmt::format("load {}", path));
+  if (!group().is_main_process()) error = nullptr;  // what it does not see is sent to it
+  if (!has_file[0].as_bool()) agree(error, fmt::format("load {}", path));
   if (!has_file[0].as_bool()) throw IoError("open", path, ENOENT, "the main process does not see it");
   bool all = std::all_of(has_file.begin(), has_file.end(), [](const Value& value) { return value.as_bool(); });
   Dict checkpoint;

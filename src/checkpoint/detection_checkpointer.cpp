@@ -16,7 +16,7 @@ namespace treadle {
 
 namespace {
 
-constexpr std::string_view kHeuristics = "matching_heuristics=True";
+constexpr std::string_view kHeuristics = "matching_heuristics=True", kNoHeuristics = "matching_heuristics=False";
 
 /// Where the query of `path` begins: at a '?' in the name of the file, since a folder may have one in its own.
 std::size_t query_start(const std::string& path) {
@@ -56,9 +56,9 @@ Dict DetectionCheckpointer::load(const std::string& path, const std::optional<st
   log_info(fmt::format("[DetectionCheckpointer] Loading from {} ...", path));
   const std::size_t question = query_start(path);
   const std::string_view query = std::string_view(path).substr(std::min(question + 1, path.size()));
-  if (!query.empty() && query != kHeuristics)
+  if (!query.empty() && query != kHeuristics && query != kNoHeuristics)
     throw ConfigError(fmt::format("\"{}\" asks for \"{}\"; only {} is known", path, query, kHeuristics));
-  asks_for_heuristics_ = !query.empty();
+  asks_for_heuristics_ = query == kHeuristics;
   try {
     Dict rest = Checkpointer::load(path.substr(0, question), checkpointables);
     asks_for_heuristics_ = false;

@@ -2,6 +2,8 @@
 
 #include "checkpoint/dtype_names.hpp"
 
+#include <iterator>
+
 namespace treadle {
 
 namespace {
@@ -26,8 +28,6 @@ constexpr Entry kEntries[] = {
     {"builtins", "dict", Global::factory},
     {"builtins", "tuple", Global::factory},
     {"builtins", "int", Global::factory},
-    {"builtins", "long", Global::factory},  // int and str, as protocol 2 names them
-    {"builtins", "unicode", Global::factory},
     {"builtins", "bool", Global::factory},
     {"builtins", "float", Global::factory},
     {"builtins", "str", Global::factory},
@@ -57,6 +57,11 @@ constexpr Entry kEntries[] = {
     {"numpy", "dtype", Global::numpy_dtype},
 };
 
+std::string_view modern_name(std::string_view module, std::string_view name) {
+  if (module != "__builtin__") return name;
+  return name == "long" ? "int" : name == "unicode" ? "str" : name;
+}
+
 std::string_view modern_module(std::string_view module) {
   if (module == "__builtin__") return "builtins";
   if (module == "numpy.core.multiarray") return "numpy._core.multiarray";
@@ -67,13 +72,17 @@ std::string_view modern_module(std::string_view module) {
 }  // namespace
 
 std::optional<KnownGlobal> find_global(std::string_view module, std::string_view name) {
+  name = modern_name(module, name);
   module = modern_module(module);
-  for (const Entry& entry : kEntries) {
-    if (entry.module == module && entry.name == name) return KnownGlobal{entry.global};
+  for (std::size_t i = 0; i < std::size(kEntries); ++i) {
+    if (kEntries[i].module == module && kEntries[i].name == name) return KnownGlobal{kEntries[i].global, i};
   }
   if (module != "torch") return std::nullopt;
-  if (auto dtype = dtype_of_storage_class(name)) return KnownGlobal{Global::storage, *dtype};
-  if (auto dtype = dtype_of_name(name)) return KnownGlobal{Global::dtype, *dtype};
+  const auto with_dtype = [](Global global, c10::ScalarType dtype) {
+    return KnownGlobal{global, static_cast<std::uint64_t>(dtype)};
+  };
+  if (auto dtype = dtype_of_storage_class(name)) return with_dtype(Global::storage, *dtype);
+  if (auto dtype = dtype_of_name(name)) return with_dtype(Global::dtype, *dtype);
   return std::nullopt;
 }
 
@@ -84,11 +93,9 @@ std::string_view to_string(Global global) noexcept {
   return global == Global::dtype ? "dtype" : "storage class";
 }
 
-std::string qualified_name(Global global) {
-  for (const Entry& entry : kEntries) {
-    if (entry.global == global) return std::string(entry.module) + "." + std::string(entry.name);
-  }
-  return std::string(to_string(global));
+std::string qualified_name(std::uint64_t detail) {
+  const Entry& entry = kEntries[detail];
+  return std::string(entry.module) + "." + std::string(entry.name);
 }
 
 }  // namespace treadle

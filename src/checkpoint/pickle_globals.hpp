@@ -47,7 +47,7 @@ enum class Global : std::uint8_t {
 
 struct KnownGlobal {
   Global global;
-  c10::ScalarType dtype = c10::ScalarType::Undefined;  // of a storage class or dtype
+  std::uint64_t detail = 0;  // the dtype of a storage class or dtype; of the others what `qualified_name` asks for
 };
 
 /// The entry for `module.name`, or nothing.
@@ -56,7 +56,8 @@ std::optional<KnownGlobal> find_global(std::string_view module, std::string_view
 /// The name of a known global for messages.
 std::string_view to_string(Global global) noexcept;
 
-/// The same behind its module.
-std::string qualified_name(Global global);
+/// "collections.OrderedDict", as Python 3 calls a global that is neither storage class nor dtype; `detail` is that of its
+/// KnownGlobal.
+std::string qualified_name(std::uint64_t detail);
 
 }  // namespace treadle

@@ -174,7 +174,8 @@ class Converter {
     if (kind == Global::per_tensor_affine || kind == Global::per_channel_affine || kind == Global::per_channel_float)
       return fmt::format("torch.{}", to_string(kind));
     if (kind == Global::dtype) return fmt::format("torch.{}", name_of_dtype(static_cast<c10::ScalarType>(node.wide)));
-    return qualified_name(kind);
+    if (kind == Global::storage) fail("a storage class stands where data should be");
+    return qualified_name(node.wide);
   }
 
   // The graph no longer knows where such an object stood.

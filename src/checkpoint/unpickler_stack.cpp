@@ -8,9 +8,7 @@ namespace treadle {
 
 void Unpickler::push_global(std::string_view module, std::string_view name) {
   if (auto known = find_global(module, name)) {
-    push_new({.kind = NodeKind::global,
-              .small = static_cast<std::uint32_t>(known->global),
-              .wide = static_cast<std::uint64_t>(known->dtype)});
+    push_new({.kind = NodeKind::global, .small = static_cast<std::uint32_t>(known->global), .wide = known->detail});
     return;
   }
   if (options_.unknown == UnknownGlobals::reject) {

@@ -97,7 +97,9 @@ std::optional<std::int64_t> ImageFolder::label(std::int64_t index) const {
   return files_[static_cast<std::size_t>(index)].label;
 }
 
-std::optional<ImageSize> ImageFolder::image_size(std::int64_t index) const { return read_image_size(file(index)); }
+std::optional<ImageSize> ImageFolder::image_size(std::int64_t index) const {
+  return read_image_size(file(index), options_.decode.max_pixels);
+}
 
 const fs::path& ImageFolder::file(std::int64_t index) const {
   check_index(index, size());

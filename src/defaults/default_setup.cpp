@@ -124,7 +124,7 @@ void default_setup(const Config& config, Group& group, const SetupOptions& optio
   open_log(folder, group.get_rank());
 
   const std::int64_t threads = config.get_int("TREADLE.THREADS");
-  if (threads < 0 || threads > 4096) config.fail("TREADLE.THREADS", "expected 1 to 4096 threads, or 0 for LibTorch's default");
+  if (threads < 0 || threads > 4096) config.fail("TREADLE.THREADS", "expected 1 to 4096 threads, or 0 for a share of the cores");
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
   set_numerics(config, options.eval_only);
 

@@ -119,10 +119,14 @@ Dict DefaultTrainer::state_dict() const {
 }
 
 void DefaultTrainer::check_state_dict(const Dict& state) const {
-  // First: schedules that have no rates behind the end of their run could only say that.
-  require_within_run(ValueView(state)["iteration"].as_int());
   TrainerBase::check_state_dict(state);
-  inner_->check_state_dict(ValueView(state)["_trainer"].as_dict());
+  try {
+    inner_->check_state_dict(ValueView(state)["_trainer"].as_dict());
+  } catch (const FormatError&) {
+    // A schedule that has no rates behind the end of its run can only say that.
+    require_within_run(ValueView(state)["iteration"].as_int());
+    throw;
+  }
 }
 
 void DefaultTrainer::load_state_dict(const Dict& state) {

@@ -6,6 +6,18 @@
 #include <treadle/models/sync_batch_norm.hpp>
 
 namespace treadle {
+namespace {
+
+/// A folder that cannot be looked into may: the load says why, to all ranks.
+bool may_have_checkpoint(const DetectionCheckpointer& checkpointer) {
+  try {
+    return checkpointer.has_checkpoint();
+  } catch (const IoError&) {
+    return true;
+  }
+}
+
+}  // namespace
 
 Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool resume, const Builders& builders) {
   if (!group) group = make_single_process_group();
@@ -19,7 +31,7 @@ Dict evaluate_weights(const Config& config, std::shared_ptr<Group> group, bool r
   options.save_to_disk = false;  // the run of the folder may go on meanwhile
   DetectionCheckpointer checkpointer(*model, config.get_string("OUTPUT_DIR"), std::move(options));
   // OUTPUT_DIR of the main process: each machine may have one of its own.
-  const bool found = group->broadcast(resume && group->is_main_process() && checkpointer.has_checkpoint()).as_bool();
+  const bool found = group->broadcast(resume && group->is_main_process() && may_have_checkpoint(checkpointer)).as_bool();
   if (config.get_string("MODEL.WEIGHTS").empty() && !found) {
     if (resume) config.fail("OUTPUT_DIR", "there is no checkpoint to evaluate in this folder");
     throw ConfigError(

@@ -72,7 +72,8 @@ Dict RunRecord::state_dict() const {
           {"events", trainer_.storage().state_dict()},
           {"position", to_dict(trainer_.position())},
           {"max_iter", trainer_.max_iter()},
-          {"ranks", trainer_.group().all_gather(own_entry())}};
+          // Of a process alone as it is: its buffers share the storages of the model's, and the file holds them once.
+          {"ranks", trainer_.group().get_world_size() == 1 ? List{own_entry()} : trainer_.group().all_gather(own_entry())}};
 }
 
 const Dict& RunRecord::entry_of_this_rank(const Dict& state, bool& own) const {

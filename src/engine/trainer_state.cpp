@@ -104,7 +104,14 @@ void TrainerBase::return_to(const Dict& state) {
   for (const Registered& registered : hooks_) {
     const Value* place = state.find(is_stateless_in_detectron2(registered.key) ? kApart : kHooks);
     const bool was_empty = place == nullptr || !place->as_dict().contains(registered.key);
-    if (was_empty && !registered.hook->state_dict().empty()) registered.hook->load_state_dict({});
+    if (!was_empty || registered.hook->state_dict().empty()) continue;
+    try {
+      registered.hook->check_state_dict({});
+      registered.hook->load_state_dict({});
+    } catch (const std::exception& error) {
+      log_warning(fmt::format("the hook {} keeps its state, though it had none where the run goes back to: {}", registered.key,
+                              error.what()));
+    }
   }
   start_iter_ = start;
   returned_ = true;

@@ -8,8 +8,8 @@ namespace treadle {
 Image decode_png(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 /// What `decode_…` with default options would give.
-ImageSize png_size(std::string_view bytes, const std::filesystem::path& source);
-ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source);
+ImageSize png_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
+ImageSize jpeg_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 
 /// FormatError when a picture of this size is empty or larger than `options` allow.
 void check_image_size(std::uint64_t height, std::uint64_t width, const DecodeOptions& options,

@@ -146,9 +146,11 @@ Image load_image(const std::filesystem::path& path, const DecodeOptions& options
   return decode_image(read_file(path), options, path);
 }
 
-ImageSize read_image_size(const std::filesystem::path& path) {
+ImageSize read_image_size(const std::filesystem::path& path, std::int64_t max_pixels) {
+  const DecodeOptions options{.max_pixels = max_pixels};
+  validate(options);
   const auto size_of = [&](const std::string& bytes) {
-    return format_of(bytes, path) == Format::png ? png_size(bytes, path) : jpeg_size(bytes, path);
+    return format_of(bytes, path) == Format::png ? png_size(bytes, options, path) : jpeg_size(bytes, options, path);
   };
   constexpr std::size_t usual_head = 1 << 16;
   const std::string head = read_file(path, usual_head);

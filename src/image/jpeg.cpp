@@ -146,10 +146,10 @@ Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const st
   return oriented(decoder.has_inks() ? from_inks(image, options.mode) : image, orientation);
 }
 
-ImageSize jpeg_size(std::string_view bytes, const std::filesystem::path& source) {
+ImageSize jpeg_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
   JpegDecoder decoder(bytes, source);
   decoder.read_header(ColourMode::as_stored, 0);
-  check_image_size(decoder.height(), decoder.width(), {}, source);
+  check_image_size(decoder.height(), decoder.width(), options, source);
   const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
   return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }

@@ -173,10 +173,10 @@ Image decode_png(std::string_view bytes, const DecodeOptions& options, const std
   return options.apply_orientation ? oriented(image, decoder.orientation()) : image;
 }
 
-ImageSize png_size(std::string_view bytes, const std::filesystem::path& source) {
+ImageSize png_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source) {
   PngDecoder decoder(bytes, source);
   decoder.read_header(ColourMode::as_stored);
-  check_image_size(decoder.height(), decoder.width(), {}, source);
+  check_image_size(decoder.height(), decoder.width(), options, source);
   const auto height = static_cast<std::int64_t>(decoder.height()), width = static_cast<std::int64_t>(decoder.width());
   return is_turned(decoder.orientation()) ? ImageSize{width, height} : ImageSize{height, width};
 }

@@ -41,6 +41,7 @@ TEST_F(DetectionQuery, MatchesNamesInEveryFormatAndForOneLoadAlone) {
   EXPECT_EQ(model.value(), 5);
   model.inner->fill(1);
   checkpointer.load(weights);
+  checkpointer.load(weights + "?matching_heuristics=False");
   EXPECT_EQ(model.value(), 1);
   checkpointer.load(file("zoo.pkl", Dict{{"model", small(6)}, {"__author__", "somebody"}}) + "?matching_heuristics=True");
   EXPECT_EQ(model.value(), 6);

@@ -44,6 +44,11 @@ TEST(Pickle, DefaultsOfADefaultdictAreNamedAsProtocol2NamesThem) {
 
 TEST(Pickle, AClassThatIsAValueIsItsName) {
   EXPECT_EQ(a_of(global("collections", "OrderedDict")).as_string(), "collections.OrderedDict");
+  EXPECT_EQ(a_of(global("__builtin__", "unicode")).as_string(), "builtins.str");
+  EXPECT_EQ(a_of(global("builtins", "int")).as_string(), "builtins.int");
+  EXPECT_EQ(a_of(global("torch.nn.parameter", "Parameter")).as_string(), "torch.nn.parameter.Parameter");
+  EXPECT_EQ(a_of(global("torch", "float16")).as_string(), "torch.float16");
+  EXPECT_THROW(a_of(global("torch", "FloatStorage")), FormatError);
   const std::string dtype =
       global("numpy", "dtype") + text("f4") + "K\0K\x01\x87R(K\x03"s + text("<") + "NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"s;
   EXPECT_EQ(a_of(dtype).as_string(), "float32");

@@ -45,6 +45,9 @@ TEST_F(Folder, ClassesByFolderInAFixedOrder) {
     EXPECT_EQ(sample.at("image").as_tensor().sizes(), (at::IntArrayRef{3, 2, 3}));
     EXPECT_EQ(folder.image_size(i), (ImageSize{2, 3}));
   }
+  ImageFolderOptions small = {.root = folder.file(0).parent_path().parent_path()};
+  small.decode.max_pixels = 5;
+  EXPECT_THROW(ImageFolder(small).image_size(0), FormatError) << "of 6 pixels";
   EXPECT_EQ(files, (std::vector<std::string>{"cat/10.png", "cat/9.PNG", "cat/deep/1.png", "dog/a.png"}));
   EXPECT_EQ(labels, (std::vector<std::int64_t>{0, 0, 0, 1}));
   EXPECT_EQ(folder.get(1, rng_).at("image").as_tensor()[2][1][2].item<int>(), 20) << "channel, row, column of the second file";

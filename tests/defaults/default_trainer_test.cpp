@@ -157,8 +157,7 @@ TEST_F(DefaultTrainerTest, WeightsAloneDoNotResume) {
 TEST_F(DefaultTrainerTest, ARunThatHasComeFurtherThanItsEndIsSaid) {
   DefaultTrainer(run.config(output / "."), nullptr).train();
   DefaultTrainer trainer(run.config(output / ".", {"SOLVER.MAX_ITER", "6"}), nullptr);
-  EXPECT_THROW(trainer.resume_or_load(true), ConfigError);
-  trainer.train(7, 7);  // by a program's own numbers, behind the end that the config says
+  trainer.resume_or_load(true);
   EXPECT_THROW(trainer.train(), ConfigError);
 }
 

@@ -190,6 +190,22 @@ TEST_F(Rollback, AHookThatHadNoStateHasNoneAgain) {
   EXPECT_EQ(had, (std::vector<bool>{false, false, true, false, false, true}));
 }
 
+struct RefusesNothing final : HookBase {
+  std::int64_t steps = 0;
+  void after_step(TrainerBase&) override { ++steps; }
+  Dict state_dict() const override { return steps > 0 ? Dict{{"steps", steps}} : Dict(); }
+  void load_state_dict(const Dict& state) override { steps = state.at("steps").as_int(); }
+};
+
+TEST_F(Rollback, AHookThatCannotTakeAnEmptyStateKeepsItsOwn) {
+  ShortRun run(options(100));
+  const auto& hook = run.trainer->add_hook<RefusesNothing>();
+  run.poisoned = {2};
+  run.train(3);
+  EXPECT_EQ(run.trainer->outcome(), Outcome::completed);
+  EXPECT_EQ(hook.steps, 5);
+}
+
 TEST_F(Rollback, HappensAtMostSoManyTimesOverRestartsToo) {
   ShortRun run(options(2, 2));
   run.poisoned = {3, 5, 9};

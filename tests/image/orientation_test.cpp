@@ -141,6 +141,7 @@ TEST(ReadImageSize, ReadsTheHeadAlone) {
   std::string huge = jpeg;
   huge.replace(jpeg.find("\xff\xc0") + 5, 4, big_endian(60'000, 2) + big_endian(50'000, 2));
   EXPECT_THROW(size_of(huge), FormatError) << "more pixels than decoding allows";
+  EXPECT_EQ(read_image_size(folder / "image", std::int64_t{1} << 32), (ImageSize{60'000, 50'000}));
   std::string header = "IHDR" + big_endian(60'000, 4) + big_endian(50'000, 4) + png.substr(24, 5);
   header += big_endian(crc32(0, reinterpret_cast<const Bytef*>(header.data()), static_cast<uInt>(header.size())), 4);
   EXPECT_THROW(size_of(png.substr(0, 12) + header + png.substr(33)), FormatError);

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string_view>
+
 namespace treadle {
 namespace {
 
@@ -32,13 +34,17 @@ TEST(Regressions, ARunThatHasComeFurtherIsRefusedWhole) {
     const Dict before = state_of(shorter);
     try {
       shorter.resume_or_load(true);
+      EXPECT_STREQ(schedule, "WarmupCosineLR");  // has rates behind its end: the state fits, and only `train` cannot go on
+      shorter.train();
       ADD_FAILURE() << schedule;
     } catch (const ConfigError& error) {
       EXPECT_EQ(error.key(), "SOLVER.MAX_ITER") << schedule;
       EXPECT_NE(std::string(error.what()).find("it would go on at iteration 12"), std::string::npos) << error.what();
     }
-    EXPECT_TRUE(identical(state_of(shorter), before)) << schedule;
-    EXPECT_EQ(shorter.start_iter(), 0) << schedule;
+    if (std::string_view(schedule) != "WarmupCosineLR") {
+      EXPECT_TRUE(identical(state_of(shorter), before)) << schedule;
+      EXPECT_EQ(shorter.start_iter(), 0) << schedule;
+    }
     DefaultTrainer equal(config("12"), nullptr);
     EXPECT_NO_THROW(equal.resume_or_load(true)) << schedule;
     EXPECT_EQ(equal.start_iter(), 12) << schedule;

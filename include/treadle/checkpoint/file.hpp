@@ -50,7 +50,7 @@ struct SaveOptions {
 /// The file may be hostile: nothing in it is executed, and no more memory is taken than its size accounts for. Python's types
 /// become: Parameter → Tensor; OrderedDict, defaultdict, Counter → Dict; torch.Size → Tuple; set, frozenset → List; bytearray →
 /// bytes; dtype, layout, device and the classes named here → text ("torch.float32", "cuda:0"); a key of a dict that is neither
-/// text nor an integer → what Python's repr makes of it ("(1, 2)", "None", "0.5"); complex → Tuple (real, imaginary); an integer
+/// text nor an integer → its text as in Python ("(1, 2)", "None", "0.5"); complex → Tuple (real, imaginary); an integer
 /// beyond 64 bits → its decimal digits as text; numpy arrays → Tensors, numpy scalars → numbers. Tensors that share a storage
 /// share it afterwards; a list or dict that occurs at several places is copied to each.
 ///

@@ -8,7 +8,7 @@
 namespace treadle {
 
 // The functions of Detectron2's `comm` module. Each is the member function of Group that bears its name; in the group of a
-// process alone all are identities and need no set-up.
+// process alone all give copies and need no set-up.
 
 int get_world_size(const Group& group) noexcept;
 int get_rank(const Group& group) noexcept;

@@ -88,8 +88,8 @@ class Group {
   std::int64_t local_group_generation_ = 0;
 };
 
-/// The group of a process that trains alone: every collective is an identity and needs no set-up. As among several, tensors of
-/// the results share no memory with those that were given, and need no gradient; they stay on their device and in their layout.
+/// The group of a process that trains alone: every collective gives a copy and needs no set-up. As among several, tensors of the
+/// results share no memory with those that were given, and need no gradient; they stay on their device and in their layout.
 std::shared_ptr<Group> make_single_process_group();
 
 }  // namespace treadle

@@ -79,8 +79,9 @@ class DefaultTrainer : public TrainerBase {
   explicit DefaultTrainer(const Config& config, std::shared_ptr<Group> group = nullptr, Builders builders = default_builders());
   ~DefaultTrainer() override;
 
-  /// With `resume` and a checkpoint in OUTPUT_DIR: goes on from the last one, which throws ConfigError, and loads nothing, when
-  /// that has come further than SOLVER.MAX_ITER. Otherwise loads the weights of MODEL.WEIGHTS, if any.
+  /// With `resume` and a checkpoint in OUTPUT_DIR: goes on from the last one. Otherwise loads the weights of MODEL.WEIGHTS, if
+  /// any. A checkpoint that has come further than SOLVER.MAX_ITER, where the schedule has no rates, is a ConfigError, and nothing
+  /// is loaded.
   void resume_or_load(bool resume = true);
 
   using TrainerBase::train;
@@ -113,7 +114,7 @@ class DefaultTrainer : public TrainerBase {
   std::unique_ptr<BatchSource> build_train_source();
 
   Dict state_dict() const override;
-  /// Throws also ConfigError, for the state of a run that has come further than SOLVER.MAX_ITER.
+  /// Throws also ConfigError, for the state of a run that has come further than SOLVER.MAX_ITER and than the schedule.
   void check_state_dict(const Dict& state) const override;
   void load_state_dict(const Dict& state) override;
   /// Those of the inner trainer.

@@ -44,7 +44,7 @@ class HookBase : public Stateful {
   virtual Phase phase() const { return Phase::any; }
 
   /// No state by default: an empty Dict is not saved. A step that is taken back to where the state was empty hands the hook an
-  /// empty Dict.
+  /// empty Dict; one that refuses it keeps its state, with a warning.
   Dict state_dict() const override { return {}; }
   void check_state_dict(const Dict&) const override {}
   void load_state_dict(const Dict&) override {}

@@ -62,9 +62,9 @@ struct ImageSize {
   std::int64_t height, width;
   bool operator==(const ImageSize&) const = default;
 };
-/// The size that `load_image` would give with default options, from the head of the file alone. Throws as it does, but finds no
-/// damage behind the head, and not the orientation of a PNG whose chunk eXIf stands behind the pixels.
-ImageSize read_image_size(const std::filesystem::path& path);
+/// The size that `load_image` would give with no options but `max_pixels`, from the head of the file alone. Throws as it does,
+/// but finds no damage behind the head, and not the orientation of a PNG whose chunk eXIf stands behind the pixels.
+ImageSize read_image_size(const std::filesystem::path& path, std::int64_t max_pixels = DecodeOptions().max_pixels);
 
 /// The picture as a PNG file. Throws FormatError when it has no pixels.
 std::string encode_png(const Image& image);
