@@ -16,7 +16,33 @@ namespace treadle {
 
 namespace {
 
-constexpr std::string_view kHeuristics = "matching_heuristics=True", kNoHeuristics = "matching_heuristics=False";
+struct Query {
+  bool matching_heuristics = false;
+  std::vector<std::string> others;
+};
+
+// "a=1&b=2"; a part without a value says nothing, as in Python's parse_qs.
+Query parse_query(const std::string& text) {
+  Query query;
+  std::vector<std::string> heuristics;
+  for (std::size_t from = 0; from < text.size();) {
+    const std::size_t end = std::min(text.find('&', from), text.size());
+    const std::string part = text.substr(from, end - from);
+    from = end + 1;
+    const std::size_t equals = part.find('=');
+    if (equals == std::string::npos || equals + 1 == part.size()) continue;
+    const std::string name = part.substr(0, equals), value = part.substr(equals + 1);
+    if (name != "matching_heuristics") {
+      query.others.push_back(name);
+    } else if (value == "True" || value == "False") {
+      heuristics.push_back(value);
+    } else {
+      query.others.push_back(part);
+    }
+  }
+  query.matching_heuristics = heuristics == std::vector<std::string>{"True"};
+  return query;
+}
 
 /// Where the query of `path` begins: at a '?' in the name of the file, since a folder may have one in its own.
 std::size_t query_start(const std::string& path) {
@@ -55,23 +81,25 @@ Dict from_pickle(Dict data, const std::string& path) {
 Dict DetectionCheckpointer::load(const std::string& path, const std::optional<std::vector<std::string>>& checkpointables) {
   log_info(fmt::format("[DetectionCheckpointer] Loading from {} ...", path));
   const std::size_t question = query_start(path);
-  const std::string_view query = std::string_view(path).substr(std::min(question + 1, path.size()));
-  if (!query.empty() && query != kHeuristics && query != kNoHeuristics)
-    throw ConfigError(fmt::format("\"{}\" asks for \"{}\"; only {} is known", path, query, kHeuristics));
-  asks_for_heuristics_ = query == kHeuristics;
+  query_ = path.substr(std::min(question + 1, path.size()));
   try {
     Dict rest = Checkpointer::load(path.substr(0, question), checkpointables);
-    asks_for_heuristics_ = false;
+    query_.clear();
     return rest;
   } catch (...) {
-    asks_for_heuristics_ = false;
+    query_.clear();
     throw;
   }
 }
 
 Dict DetectionCheckpointer::load_file(const std::string& path) {
   Dict data = read_layout(path);
-  if (asks_for_heuristics_) data.set("matching_heuristics", true);
+  const Query query = parse_query(query_);
+  if (query.matching_heuristics) data.set("matching_heuristics", true);
+  if (!query.others.empty() && !path.ends_with(".pkl") && !path.ends_with(".pyth")) {
+    throw ConfigError(fmt::format("\"{}\" asks for {}; only matching_heuristics=True is known", path + "?" + query_,
+                                  quoted_list(query.others)));
+  }
   return data;
 }
 

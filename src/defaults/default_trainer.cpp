@@ -119,8 +119,8 @@ Dict DefaultTrainer::state_dict() const {
 }
 
 void DefaultTrainer::check_state_dict(const Dict& state) const {
-  TrainerBase::check_state_dict(state);
   try {
+    TrainerBase::check_state_dict(state);
     inner_->check_state_dict(ValueView(state)["_trainer"].as_dict());
   } catch (const FormatError&) {
     // A schedule that has no rates behind the end of its run can only say that.

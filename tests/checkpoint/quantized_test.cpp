@@ -185,7 +185,6 @@ TEST_F(Quantized, AreSavedBesideTraining) {
 }
 
 TEST_F(Quantized, DoNotBecomeNumbersAndLeaveTheModelAsItWas) {
-  const TemporaryFolder folder;
   SmallModel model(2);
   const at::Tensor weight = at::quantize_per_tensor(at::full({3, 2}, 5.f), 0.3, 4, at::kQInt8);
   save_checkpoint_file(folder / "m.pth",

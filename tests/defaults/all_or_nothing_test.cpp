@@ -32,7 +32,7 @@ TEST(AllOrNothing, ABrokenLeafChangesNothing) {
   DefaultTrainer(run.config(output / "from"), nullptr).train();
   Value checkpoint = load_checkpoint_file(output / "from/model_0000009.pth");
 
-  DefaultTrainer trainer(run.config(output / "to", {"SOLVER.MAX_ITER", "6"}), nullptr);
+  DefaultTrainer trainer(run.config(output / "to"), nullptr);
   trainer.train();
   const auto load_good = [&] { trainer.checkpointer().load(output / "to/model_final.pth"); };
   load_good();

@@ -8,7 +8,7 @@ namespace treadle {
 /// - `.pkl` of its model zoo, of Caffe2 and Detectron 1 (blobs renamed, momenta dropped), `.pyth` of pycls;
 /// - a file without "model", and every `.safetensors` file, is taken as the model's state itself;
 /// - `path?matching_heuristics=True` matches names by their longest suffix, whatever the format. Any other query behind the name
-///   of the file is a ConfigError.
+///   of the file is a ConfigError, but for `.pkl` and `.pyth` files, of which Detectron2 reads none.
 /// A missing pixel_mean or pixel_std and an unexpected anchor buffer are not reported. When only the main process sees the file,
 /// it reads and broadcasts. Loop thread only.
 class DetectionCheckpointer : public Checkpointer {
@@ -25,7 +25,7 @@ class DetectionCheckpointer : public Checkpointer {
 
  private:
   Dict read_layout(const std::string& path);
-  bool asks_for_heuristics_ = false;  // the load under way
+  std::string query_;  // of the load under way
 };
 
 }  // namespace treadle
