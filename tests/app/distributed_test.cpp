@@ -231,7 +231,7 @@ TEST(Distributed, MachinesWithDifferentConfigsAreToldWhichAndWhat) {
 TEST(Distributed, WrongNumbersAreSaid) {
   const Trained run;
   const ProcessResult machine = run.run({"--num-machines", "2", "--machine-rank", "2", "--dist-url", "tcp://localhost:1"});
-  EXPECT_EQ(machine.status, 1);
+  EXPECT_EQ(machine.status, 2);
   EXPECT_TRUE(contains(machine.err, "--machine-rank is 2; a number from 0 to 1 is needed")) << machine.err;
   EXPECT_TRUE(contains(run.run({"--num-processes", "0"}).err, "--num-processes is 0"));
   EXPECT_TRUE(contains(run.run({"--num-machines", "2"}).err, "several machines need an address"));

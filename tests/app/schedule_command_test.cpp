@@ -251,7 +251,7 @@ TEST(ScheduleCommand, BadInputGetsTheErrorOfTraining) {
 
 TEST(ScheduleCommand, WrongUse) {
   const ProcessResult none = schedule({"--rows", "0"});
-  EXPECT_EQ(none.status, 1);
+  EXPECT_EQ(none.status, 2);
   EXPECT_EQ(none.err, "treadle: error: --rows is 0: at least 1 is needed\n");
   for (const Words& arguments : {Words{"--rows", "many"}, Words{"--rows", "3", "--csv"}, Words{"--resume"}}) {
     const ProcessResult result = schedule(arguments);

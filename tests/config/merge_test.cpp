@@ -117,7 +117,13 @@ TEST(Merge, OverridesComeInPairs) {
   expect_message<ConfigError>([&] { config.merge_from_list(List{5, 1}); }, {"command line", "5"});
   EXPECT_EQ(config.get_int("COUNT"), 1);
   // A file could not give it back.
-  expect_message<ConfigError>([&] { config.merge_from_list(List{"NAME", "b\xE9""d"}); }, {"command line", "NAME", "UTF-8"});
+  expect_message<ConfigError>(
+      [&] {
+        config.merge_from_list(List{"NAME",
+                                    "b\xE9"
+                                    "d"});
+      },
+      {"command line", "NAME", "UTF-8"});
   config.merge_from_list(List{"NAME", "b\u00e9d"});
   config.merge_from_list(List{"COUNT", 4, "NAME", "'quoted'"});
   EXPECT_EQ(config.get_int("COUNT"), 4);

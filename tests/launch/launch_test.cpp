@@ -44,7 +44,8 @@ TEST(Launch, ComesBeforeAnyThread) {
     ADD_FAILURE();
   } catch (const Error& error) {
     const auto tasks = std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});  // a sanitizer has its own
-    EXPECT_EQ(error.what(), fmt::format("launch() forks and must come before any thread is started, and this process has {} of them", tasks));
+    EXPECT_EQ(error.what(),
+              fmt::format("launch() forks and must come before any thread is started, and this process has {} of them", tasks));
   }
   done.test_and_set();
   done.notify_all();
