@@ -69,6 +69,11 @@ function(treadle_test name)
   if("app" IN_LIST arg_LABEL)
     set(arg_SERIAL ON)
   endif()
+  # Beside each other two tests of as many threads as there are cores take several times as long: the threads of an operator
+  # wait for one that does not run. `launch` shares the cores by itself.
+  if(NOT arg_SERIAL AND NOT "launch" IN_LIST arg_LABEL)
+    list(PREPEND arg_ENVIRONMENT OMP_NUM_THREADS=1)
+  endif()
   string(REPLACE "." "_" target "test_${name}")
   add_executable(${target} ${arg_SOURCES})
   target_compile_features(${target} PRIVATE cxx_std_20)
