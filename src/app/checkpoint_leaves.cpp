@@ -2,6 +2,7 @@
 #include <app/terminal.hpp>
 #include <base/sha256.hpp>
 #include <checkpoint/dtype_names.hpp>
+#include <checkpoint/zip_format.hpp>
 #include <treadle/checkpoint/file.hpp>
 
 #include <fmt/format.h>
@@ -132,9 +133,9 @@ Totals totals(const std::vector<Leaf>& found) {
 void print_line(const std::string& line) { print(line + "\n"); }
 
 bool has_checksums(const std::filesystem::path& file) {
-  char begin[4] = {};
-  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
-  return std::string_view(begin, sizeof begin) == "PK\x03\x04";
+  std::string begin(zip::kMagic.size(), '\0');
+  std::ifstream(file, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begin == zip::kMagic;
 }
 
 }  // namespace treadle

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <set>
 
+#include "base/file_errors.hpp"
 #include "data/index_check.hpp"
 
 namespace treadle {
@@ -36,18 +37,10 @@ bool is_picture(const fs::path& path) {
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
 }
 
-/// Turns what std::filesystem throws into an IoError.
-template <class Action>
-auto with_io_errors(const fs::path& folder, const Action& action) {
-  try {
-    return action();
-  } catch (const fs::filesystem_error& error) {
-    throw IoError("read the folder", error.path1().empty() ? folder : error.path1(), error.code().value());
-  }
-}
+constexpr const char* kReading = "read the folder";
 
 std::vector<fs::path> pictures_below(const fs::path& folder) {
-  return with_io_errors(folder, [&] {
+  return with_io_errors(kReading, folder, [&] {
     std::vector<fs::path> found;
     for (auto entry = fs::recursive_directory_iterator(folder); entry != fs::recursive_directory_iterator(); ++entry) {
       if (is_hidden(entry->path())) {
@@ -64,7 +57,7 @@ std::vector<fs::path> pictures_below(const fs::path& folder) {
 }  // namespace
 
 std::vector<std::string> class_folders(const fs::path& root) {
-  return with_io_errors(root, [&] {
+  return with_io_errors(kReading, root, [&] {
     std::vector<std::string> names;
     for (const fs::directory_entry& entry : fs::directory_iterator(root)) {
       if (entry.is_directory() && !is_hidden(entry.path())) names.push_back(entry.path().filename().string());

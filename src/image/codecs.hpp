@@ -7,7 +7,7 @@ namespace treadle {
 /// Both expect bytes that begin as such a file does.
 Image decode_png(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 Image decode_jpeg(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
-/// What `decode_…` with default options would give.
+/// What `decode_…` with no options but `max_pixels` would give.
 ImageSize png_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 ImageSize jpeg_size(std::string_view bytes, const DecodeOptions& options, const std::filesystem::path& source);
 

@@ -1,17 +1,14 @@
+#include <tests/image/raw_png.hpp>
+#include <tests/support/encode_jpeg.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/image/image.hpp>
 
 #include <ATen/ops/flip.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
-#include <png.h>
 
 #include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <vector>
-
-#include <jpeglib.h>
 
 namespace treadle {
 namespace {
@@ -26,19 +23,6 @@ const std::vector<Colour> kColours = {{0, 0, 0},     {255, 255, 255}, {255, 0, 0
 
 /// A row of kColours, with what the chunks say about their meaning.
 std::string png_row(int type, bool srgb, double gamma) {
-  std::string bytes;
-  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
-  png_infop info = png_create_info_struct(png);
-  png_set_write_fn(
-      png, &bytes,
-      [](png_structp p, png_bytep data, std::size_t count) {
-        static_cast<std::string*>(png_get_io_ptr(p))->append(reinterpret_cast<char*>(data), count);
-      },
-      nullptr);
-  png_set_IHDR(png, info, static_cast<png_uint_32>(kColours.size()), 1, 8, type, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
-               PNG_FILTER_TYPE_DEFAULT);
-  if (srgb) png_set_sRGB_gAMA_and_cHRM(png, info, PNG_sRGB_INTENT_PERCEPTUAL);
-  if (gamma > 0) png_set_gAMA(png, info, gamma);
   std::vector<png_color> palette;
   std::string row;
   for (const Colour& colour : kColours) {
@@ -50,12 +34,11 @@ std::string png_row(int type, bool srgb, double gamma) {
     for (const int value : colour) row += static_cast<char>(value);
     if (type == PNG_COLOR_TYPE_RGBA) row += '\x40';
   }
-  if (type == PNG_COLOR_TYPE_PALETTE) png_set_PLTE(png, info, palette.data(), static_cast<int>(palette.size()));
-  png_write_info(png, info);
-  png_write_row(png, reinterpret_cast<png_bytep>(row.data()));
-  png_write_end(png, info);
-  png_destroy_write_struct(&png, &info);
-  return bytes;
+  return encode_raw_png(1, static_cast<int>(kColours.size()), 8, type, row, /*interlaced=*/false, palette,
+                        [&](png_structp png, png_infop info) {
+                          if (srgb) png_set_sRGB_gAMA_and_cHRM(png, info, PNG_sRGB_INTENT_PERCEPTUAL);
+                          if (gamma > 0) png_set_gAMA(png, info, gamma);
+                        });
 }
 
 TEST(Png, GreyIsThatOfTheNumbersStoredWhateverTheChunksSay) {
@@ -84,33 +67,12 @@ struct InkFile {
 
 /// A picture of one colour, whose four numbers are stored as they are.
 std::string encode_inks(const Inks& stored, const InkFile& kind) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* bytes = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &bytes, &size);
-  info.image_height = 9;
-  info.image_width = 16;
-  info.input_components = 4;
-  info.in_color_space = JCS_CMYK;
-  jpeg_set_defaults(&info);
-  jpeg_set_colorspace(&info, kind.ycck ? JCS_YCCK : JCS_CMYK);
-  jpeg_set_quality(&info, 100, TRUE);
-  info.write_Adobe_marker = kind.adobe_marker ? TRUE : FALSE;
-  jpeg_start_compress(&info, TRUE);
-  std::vector<JSAMPLE> row;
-  for (int column = 0; column < 16; ++column) {
-    for (const int value : stored) row.push_back(static_cast<JSAMPLE>(value));
-  }
-  JSAMPROW rows[] = {row.data()};
-  while (info.next_scanline < info.image_height) jpeg_write_scanlines(&info, rows, 1);
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  std::string encoded(reinterpret_cast<char*>(bytes), size);
-  std::free(bytes);
-  return encoded;
+  const at::Tensor inks = at::tensor(std::vector<int>(stored.begin(), stored.end())).to(at::kByte);
+  return encode_jpeg(Image(inks.expand({9, 16, 4}).contiguous()), /*progressive=*/false, /*quality=*/100,
+                     [&](jpeg_compress_struct& info) {
+                       jpeg_set_colorspace(&info, kind.ycck ? JCS_YCCK : JCS_CMYK);
+                       info.write_Adobe_marker = kind.adobe_marker ? TRUE : FALSE;
+                     });
 }
 
 /// Pillow reads every such file as "CMYK;I", 255 - x; then its convert("RGB"), in whole numbers.

@@ -4,14 +4,16 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <string>
 
 #include <jpeglib.h>
 
 namespace treadle {
 
-/// The picture as a JPEG file of good quality; four channels are inks. Needs libjpeg.
-inline std::string encode_jpeg(const Image& image, bool progressive = false, int quality = 95) {
+/// The picture as a JPEG file of good quality; four channels are inks. `adjust` sees what else the file is to be. Needs libjpeg.
+inline std::string encode_jpeg(const Image& image, bool progressive = false, int quality = 95,
+                               const std::function<void(jpeg_compress_struct&)>& adjust = {}) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
   info.err = jpeg_std_error(&errors);
@@ -26,6 +28,7 @@ inline std::string encode_jpeg(const Image& image, bool progressive = false, int
   jpeg_set_defaults(&info);
   jpeg_set_quality(&info, quality, TRUE);
   if (progressive) jpeg_simple_progression(&info);
+  if (adjust) adjust(info);
   jpeg_start_compress(&info, TRUE);
   while (info.next_scanline < info.image_height) {
     auto* row = const_cast<std::uint8_t*>(image.at(info.next_scanline, 0));
