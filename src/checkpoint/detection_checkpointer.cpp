@@ -5,6 +5,7 @@
 #include <treadle/checkpoint/detection_checkpointer.hpp>
 #include <treadle/checkpoint/file.hpp>
 
+#include <c10/util/ScopeExit.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -82,14 +83,8 @@ Dict DetectionCheckpointer::load(const std::string& path, const std::optional<st
   log_info(fmt::format("[DetectionCheckpointer] Loading from {} ...", path));
   const std::size_t question = query_start(path);
   query_ = path.substr(std::min(question + 1, path.size()));
-  try {
-    Dict rest = Checkpointer::load(path.substr(0, question), checkpointables);
-    query_.clear();
-    return rest;
-  } catch (...) {
-    query_.clear();
-    throw;
-  }
+  const auto forget_query = c10::make_scope_exit([this] { query_.clear(); });
+  return Checkpointer::load(path.substr(0, question), checkpointables);
 }
 
 Dict DetectionCheckpointer::load_file(const std::string& path) {
