@@ -57,19 +57,6 @@ Value read_checkpoint(const std::filesystem::path& file) {
   return load_checkpoint_file(file, {.unknown = UnknownGlobals::keep_opaque});
 }
 
-std::string printable(const std::string& text) {
-  std::string shown;
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      shown += fmt::format("\\x{:02x}", byte);
-    } else {
-      shown += c;
-    }
-  }
-  return shown;
-}
-
 std::string short_text(const Value& value) {
   constexpr std::size_t kMost = 200;
   if (value.is(Value::Type::string) && value.as_string().size() > kMost) {
@@ -129,8 +116,6 @@ Totals totals(const std::vector<Leaf>& found) {
   }
   return sum;
 }
-
-void print_line(const std::string& line) { print(line + "\n"); }
 
 bool has_checksums(const std::filesystem::path& file) {
   std::string begin(zip::kMagic.size(), '\0');

@@ -21,9 +21,6 @@ std::vector<Leaf> leaves(const Value& root);
 /// A checkpoint of any kind Treadle reads. Classes it does not know become dicts that name them.
 Value read_checkpoint(const std::filesystem::path& file);
 
-/// Text of a file as it can be shown: control characters are written as `\x1b`.
-std::string printable(const std::string& text);
-
 /// One line for a leaf that is no tensor; long text is cut.
 std::string short_text(const Value& value);
 
@@ -47,8 +44,5 @@ Totals totals(const std::vector<Leaf>& found);
 
 /// Whether the format has them: of those that can be read, the archives of PyTorch 1.6 and later alone do.
 bool has_checksums(const std::filesystem::path& file);
-
-/// Writes a line to stdout. Throws IoError.
-void print_line(const std::string& line);
 
 }  // namespace treadle

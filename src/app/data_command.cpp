@@ -1,4 +1,3 @@
-#include <app/checkpoint_leaves.hpp>
 #include <app/data_command.hpp>
 #include <app/data_report.hpp>
 #include <app/terminal.hpp>

@@ -1,5 +1,6 @@
 #include <app/checkpoint_leaves.hpp>
 #include <app/diff_command.hpp>
+#include <app/terminal.hpp>
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>

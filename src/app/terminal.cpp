@@ -30,4 +30,19 @@ void print(std::string_view text) {
     throw IoError("write to", "stdout", errno);
 }
 
+void print_line(const std::string& line) { print(line + "\n"); }
+
+std::string printable(const std::string& text) {
+  std::string shown;
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      shown += fmt::format("\\x{:02x}", byte);
+    } else {
+      shown += c;
+    }
+  }
+  return shown;
+}
+
 }  // namespace treadle

@@ -2,6 +2,7 @@
 
 #include <treadle/base/log.hpp>
 
+#include <string>
 #include <string_view>
 
 namespace treadle {
@@ -21,5 +22,10 @@ class LogToStderr {
 
 /// Writes all of `text` to stdout. Throws IoError.
 void print(std::string_view text);
+/// The same for a line.
+void print_line(const std::string& line);
+
+/// Text of a file as it can be shown: control characters are written as `\x1b`.
+std::string printable(const std::string& text);
 
 }  // namespace treadle

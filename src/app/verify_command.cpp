@@ -1,4 +1,5 @@
 #include <app/checkpoint_leaves.hpp>
+#include <app/terminal.hpp>
 #include <app/verify_command.hpp>
 #include <treadle/base/errors.hpp>
 #include <treadle/checkpoint/file_system.hpp>
